@@ -139,7 +139,7 @@ pub(crate) async fn pump(
         // Other tasks of this thread, and its clocks, have their turn beside a flood.
         tokio::task::yield_now().await;
     }
-    lines.finish(&mut |line| {
+    lines.end(&mut |line| {
         tail.push(line);
         meter.take(line.to_owned(), &mut store);
     });
@@ -191,6 +191,23 @@ impl Lines {
         self.dropped += before + behind;
     }
 
+    /// Ends the last line, which has no newline where its writer was killed: it may be cut anywhere.
+    fn end(&mut self, emit: &mut impl FnMut(&str)) {
+        let last = if self.end.is_empty() { &self.head[..] } else { self.end.make_contiguous() };
+        let (before, _) = self.redaction.cut(last, b"");
+        if before > 0 {
+            let kept = last.len() - before;
+            if self.end.is_empty() {
+                self.head.truncate(kept);
+                self.head.extend_from_slice(cut::mark(before).as_bytes());
+            } else {
+                self.end.truncate(kept);
+                self.end.extend(cut::mark(before).as_bytes());
+            }
+        }
+        self.finish(emit);
+    }
+
     fn finish(&mut self, emit: &mut impl FnMut(&str)) {
         let mut whole = std::mem::take(&mut self.head);
         if self.dropped > 0 {
@@ -204,10 +221,11 @@ impl Lines {
         whole.extend(self.end.drain(..));
         self.dropped = 0;
         let text = String::from_utf8_lossy(&whole);
-        let trimmed = text.trim_end();
-        let shown = trimmed.rsplit('\r').next().unwrap_or(trimmed).trim_end();
+        // A value may have a return in it.
+        let text = self.redaction.text(text.trim_end());
+        let shown = text.rsplit('\r').next().unwrap_or(&text).trim_end();
         if !shown.is_empty() {
-            emit(&self.redaction.text(shown));
+            emit(shown);
         }
         whole.clear();
         self.head = whole;
@@ -230,7 +248,7 @@ mod tests {
         for chunk in chunks {
             lines.feed(chunk, &mut |line| out.push(line.to_owned()));
         }
-        lines.finish(&mut |line| out.push(line.to_owned()));
+        lines.end(&mut |line| out.push(line.to_owned()));
         out
     }
 
@@ -277,6 +295,21 @@ mod tests {
             lines_without(redaction(), &["it is tok-123".as_bytes(), "é5678.\n".as_bytes()]),
             ["it is [secret]."]
         );
+        // Its writer was killed, and what it had buffered ended there.
+        for (said, shown) in [
+            ("it is tok-1", "it is [5 bytes dropped here]"),
+            ("it is tok-123é", "it is [9 bytes dropped here]"),
+            ("it is tok-1\n", "it is tok-1"),
+            ("it is tok", "it is tok"),
+        ] {
+            assert_eq!(lines_without(redaction(), &[said.as_bytes()]), [shown]);
+        }
+        let long = format!("{}tok-1", "a".repeat(3 * LINE_BYTES_MAX));
+        let shown = lines_without(redaction(), &[long.as_bytes()]).remove(0);
+        assert!(shown.ends_with("a[5 bytes dropped here]"), "{}", &shown[shown.len() - 50..]);
+        let with_return =
+            Redaction::of(serde_json::json!({"T": "AAAAbbbb\rCCCCdddd"}).as_object().expect("an object"));
+        assert_eq!(lines_without(with_return, &[b"it is AAAAbbbb\rCCCCdddd.\n"]), ["it is [secret]."]);
         let half = LINE_BYTES_MAX / 2;
         // Both cuts go through its letter of two bytes.
         let mut long = vec![b'a'; half - 8];

@@ -4,8 +4,8 @@
 //! What must hold: whoever reads from a worker hands on [`Said`], which nobody can look into. There are two ways out of it:
 //! through a [`Redaction`], or as a result, which is its caller's as it is.
 //!
-//! Values are looked for as they are, with the escapes of any writer (JSON, Python's `repr`, one in the other), and line by
-//! line. Values and lines shorter than [`SECRET_BYTES_MIN`] would strike out innocent words and are left; whoever sets such
+//! Values are looked for as they are, with the escapes of any writer (JSON, Python's `repr`, one in the other), line by
+//! line, and as what begins one at the end of a line. Values and lines shorter than [`SECRET_BYTES_MIN`] would strike out innocent words and are left; whoever sets such
 //! a one is told by [`is_struck_out`].
 
 use crate::secret_parts::{Parts, Rows};
@@ -87,7 +87,7 @@ impl Redaction {
     pub(crate) fn of(secrets: &Map<String, Value>) -> Self {
         let mut values = Vec::new();
         for secret in secrets.values().filter_map(Value::as_str) {
-            for value in std::iter::once(secret).chain(secret.lines()) {
+            for value in std::iter::once(secret).chain(secret.split(['\n', '\r'])) {
                 let value = value.trim();
                 if !is_struck_out(value) {
                     continue;
@@ -198,7 +198,31 @@ impl Redaction {
         {
             struck = Cow::Owned(without);
         }
-        struck
+        match self.without_begun(&struck) {
+            Some(without) => Cow::Owned(without),
+            None => struck,
+        }
+    }
+
+    /// The text without what begins a value at the end of a line, as long as a value has to be; None where nothing does. Who
+    /// is killed, or ends without a newline, has written no more of it, and somebody may have quoted the line.
+    fn without_begun(&self, text: &str) -> Option<String> {
+        let mut places = Vec::new();
+        let mut begin = 0;
+        for line in text.split_inclusive('\n').filter(|_| !self.values.is_empty()) {
+            let written = line.trim_end();
+            let quoted = written.trim_end_matches(|last: char| last.is_ascii_punctuation() || last == ' ');
+            let length = |written: &str| {
+                let plain = self.parts.at_end(written.as_bytes(), |byte| *byte);
+                plain.max(self.escaped_before(written.as_bytes()))
+            };
+            let begun = |written: &str| Some(length(written)).filter(|length| *length >= SECRET_BYTES_MIN);
+            let ends = std::iter::once(written).chain((quoted != written).then_some(quoted));
+            let found = ends.filter_map(|written| Some((written.len(), begun(written)?))).next();
+            places.extend(found.map(|(end, length)| begin + end - length..begin + end));
+            begin += line.len();
+        }
+        (!places.is_empty()).then(|| without_places(text, &places))
     }
 
     /// How much of the end of `head` and of the beginning of `rest` is part of a value that was cut between them.
