@@ -4,7 +4,7 @@
 //! What must hold: whoever reads from a worker hands on [`Said`], which nobody can look into. There are two ways out of it:
 //! through a [`Redaction`], or as a result, which is its caller's as it is.
 //!
-//! Values are looked for as they are, with the escapes of any writer (JSON, Python's `repr`, one in the other), line by
+//! Values are looked for as they are, with the escapes of any writer (JSON, Python's `repr`, addresses, one in the other), line by
 //! line, and as what begins one at the end of a line. Values and lines shorter than [`SECRET_BYTES_MIN`] would strike out innocent words and are left; whoever sets such
 //! a one is told by [`is_struck_out`].
 
@@ -29,6 +29,8 @@ const QUOTED_BYTES_MAX: usize = 2 * (8 + 5);
 /// Most methods that are taken of a list of them, and most of the name of one.
 const METHODS_MAX: usize = 32;
 const METHOD_BYTES_MAX: usize = 100;
+/// What an escape begins with: that of a text, or that of an address.
+const QUOTES: [char; 2] = ['\\', '%'];
 /// What stands in its place.
 const MARK: &str = "[secret]";
 
@@ -193,7 +195,7 @@ impl Redaction {
             let places = self.parts.places(struck.as_bytes(), |byte| *byte);
             struck = Cow::Owned(without_places(&struck, &places));
         }
-        if struck.contains('\\')
+        if struck.contains(QUOTES)
             && let Some(without) = without_escaped(&struck, &self.bare)
         {
             struck = Cow::Owned(without);
@@ -249,7 +251,7 @@ impl Redaction {
         let skipped = text.iter().take_while(|byte| is_inside_a_letter(**byte)).count();
         let escaped = || {
             let text = valid_utf8(&text[skipped..]);
-            let letters = text.contains('\\').then(|| bare(text))?;
+            let letters = text.contains(QUOTES).then(|| bare(text))?;
             let places = self.bare.places(&letters, |letter| letter.character).into_iter();
             let mut places = places
                 .map(|place| skipped + letters[place.start].begin..skipped + letters[place.end - 1].end);
@@ -263,11 +265,11 @@ impl Redaction {
         let window = &head[head.len().saturating_sub(self.window())..];
         let begin = window.iter().take_while(|byte| is_inside_a_letter(**byte)).count();
         let Ok(window) = std::str::from_utf8(&window[begin..]) else { return 0 };
-        // The text may end inside an escape, which then begins with one of its last backslashes.
+        // The text may end inside an escape, which then begins with one of its last signs.
         let of_escape = window.bytes().rev().take(QUOTED_BYTES_MAX).take_while(is_of_escape).count();
-        let is_backslash = |at: &usize| window.as_bytes()[*at] == b'\\';
-        let ends = (window.len() - of_escape..window.len()).filter(is_backslash);
-        let ends = ends.chain(window.contains('\\').then_some(window.len()));
+        let is_begin = |at: &usize| matches!(window.as_bytes()[*at], b'\\' | b'%');
+        let ends = (window.len() - of_escape..window.len()).filter(is_begin);
+        let ends = ends.chain(window.contains(QUOTES).then_some(window.len()));
         let struck = ends.filter_map(|end| {
             let letters = bare(&window[..end]);
             let length = long_enough(self.bare.at_end(&letters, |letter| letter.character))?;
@@ -282,7 +284,7 @@ impl Redaction {
         let end = std::str::from_utf8(window).map_or_else(|error| error.valid_up_to(), str::len);
         let Ok(window) = std::str::from_utf8(&window[..end]) else { return 0 };
         let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(is_of_escape).count();
-        if skipped_max == 0 && !window.contains('\\') {
+        if skipped_max == 0 && !window.contains(QUOTES) {
             return 0;
         }
         let struck = (0..=skipped_max).filter_map(|skipped| {
@@ -354,7 +356,7 @@ struct Letter {
 }
 
 /// A text without escapes, however many writers have quoted what another had quoted: a run of backslashes is none, and
-/// `\n`, `\xe4`, `\u00e4` are what they stand for. Two texts that differ in quoting alone are the same.
+/// `\n`, `\xe4`, `\u00e4`, `%2B` are what they stand for. Two texts that differ in quoting alone are the same.
 fn bare(text: &str) -> Vec<Letter> {
     let mut letters = Vec::new();
     let mut rest = text;
@@ -365,12 +367,19 @@ fn bare(text: &str) -> Vec<Letter> {
             // At the end of the text they quote nothing.
             None => break,
             Some(next) if first == '\\' => unquoted(after).unwrap_or((next, next.len_utf8())),
+            Some('%') => of_an_address(after).unwrap_or(('%', 1)),
             Some(next) => (next, next.len_utf8()),
         };
         rest = &after[length..];
         letters.push(Letter { character, begin, end: text.len() - rest.len() });
     }
     letters
+}
+
+/// What a byte is written as in an address: `%2B`.
+fn of_an_address(text: &str) -> Option<(char, usize)> {
+    let digits = text.get(1..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    Some((char::from(u8::from_str_radix(digits, 16).ok()?), 3))
 }
 
 /// What stands behind a backslash, and its length there; None where that is only a character.
@@ -425,7 +434,7 @@ fn without_places(text: &str, places: &[Range<usize>]) -> String {
 
 /// What a number of a character may be written with.
 fn is_of_escape(byte: &u8) -> bool {
-    matches!(byte, b'\\' | b'u' | b'U' | b'x') || byte.is_ascii_hexdigit()
+    matches!(byte, b'\\' | b'%' | b'u' | b'U' | b'x') || byte.is_ascii_hexdigit()
 }
 
 fn is_inside_a_letter(byte: u8) -> bool {

@@ -19,6 +19,7 @@ fn values_are_struck_out_however_they_are_written() {
         ("only the second line of it", "only the [secret] of it"),
         ("the PIN is 1234", "the PIN is 1234"),
         ("nothing", "nothing"),
+        ("100 % of it, 50%, %zz %4 %", "100 % of it, 50%, %zz %4 %"),
     ] {
         assert_eq!(redaction.text(said), shown);
         assert_eq!(redaction.words(&Said::new(said)), shown);
@@ -47,6 +48,8 @@ fn values_are_struck_out_with_the_escapes_of_any_writer() {
         r"'pass\\word-Hunter2'",
         r"ValueError('pass\\\\word-Hunter2')",
         r"{'v': 'tab\there-Hunter4'}",
+        "401 for https://x/?key=Abc%2FdEf%2bghi%3D%3D12&more",
+        "401 for https://x/?key=p%C3%A4ssw%C3%B6rt-%F0%9F%98%80-lang",
     ] {
         let shown = redaction.text(said);
         assert!(shown.contains(MARK), "{said} is shown as {shown}");
@@ -209,6 +212,10 @@ fn written(secret: &str) -> Vec<String> {
         .bytes()
         .map(|byte| if byte.is_ascii() { char::from(byte).into() } else { format!("\\x{byte:02x}") })
         .collect();
+    let address = |byte: u8| {
+        if byte.is_ascii_alphanumeric() { char::from(byte).into() } else { format!("%{byte:02X}") }
+    };
+    let address: String = secret.bytes().map(address).collect();
     let once = json(&ascii_only(&json(secret)));
     vec![
         secret.to_owned(),
