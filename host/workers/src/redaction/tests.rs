@@ -82,6 +82,13 @@ fn of_values_that_overlap_each_other_or_a_cut_nothing_is_left() {
         let shown = struck(secrets, &format!("it is {whole}{cut} here"));
         assert_eq!(shown, format!("it is {} here", cut::mark(5 + whole.len())));
     }
+    let signs = format!("abcd{}abcd", "\\".repeat(300));
+    let shown = struck(json!({"A": signs}), &format!("it is {signs}{cut} here"));
+    assert_eq!(
+        shown,
+        format!("it is {} here", cut::mark(5 + signs.len())),
+        "it has few letters and many bytes"
+    );
     let behind = json!({"A": "hunter12hunter12", "C": "-----KEY-----"});
     assert_eq!(
         struck(behind.clone(), &format!("it is {cut}hunter12hunter12 here")),
@@ -149,6 +156,18 @@ fn of_a_value_that_was_cut_both_parts_are_found() {
     assert_eq!(redaction.cut(b"it is second l", b"nd line, I say"), (8, 7));
     assert_eq!(redaction.cut(b"it is sec", b"e, I say"), (0, 0), "a few letters are any word's");
     assert_eq!(redaction.cut(b"", b""), (0, 0));
+}
+
+#[test]
+fn a_whole_value_that_ends_at_a_cut_as_it_begins_goes_whole() {
+    let of = |secret: &str| Redaction::of(json!({"A": secret}).as_object().expect("an object"));
+    // Where the look at what stands before begins, letters are cut in two.
+    let redaction = of("ä1-cdxyä1-cd");
+    let whole = r"\xe41-cdxy\xe41-cd";
+    for more in ["", "x", "xx"] {
+        let head = format!("{}{more}{whole}", "—".repeat(redaction.window()));
+        assert_eq!(redaction.cut(head.as_bytes(), b"").0, whole.len(), "{more}");
+    }
 }
 
 #[test]
