@@ -513,3 +513,27 @@ fn a_call_holds_its_folder_of_results_until_they_are_written() {
     let refused = world.run(&call).expect(1);
     assert!(refused.stderr.contains("another call writes into"), "{}", refused.describe());
 }
+
+/// The lock of a folder of results would keep the very host of the call out, or be taken for one that is to be ended.
+#[test]
+fn no_result_goes_into_a_folder_that_a_host_has_for_itself() {
+    let world = World::new();
+    let ran = world.file("ran");
+    let runs = format!("touch {}; echo done", ran.display());
+    world.install_executable(
+        "tool",
+        "sh",
+        &json!({"tell": {"argv": ["-c", runs], "result": "stdout_text"}}),
+    );
+    for folder in ["", "manifests", "data", "payloads/new"] {
+        let out = world.data_dir().join(folder);
+        let refused = world.run(&["call", "tool", "-o", out.to_str().expect("text")]).expect(1);
+        assert!(refused.stderr.contains("name another folder with --output"), "{}", refused.describe());
+        assert!(refused.stderr.contains("the tool was not run"), "{}", refused.describe());
+        assert!(!ran.exists() && !refused.stderr.contains("kill"), "{folder}: {}", refused.describe());
+    }
+    // Beside them there is room.
+    let beside = world.data_dir().join("results");
+    let _ = world.run(&["call", "tool", "-o", beside.to_str().expect("text")]).expect(0);
+    assert!(ran.exists() && beside.join("result.txt").exists());
+}

@@ -70,9 +70,10 @@ pub(crate) async fn run(
         args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
     output.ends_at(deadline);
     // Kept until the result is written.
-    let claim = |folder: &Path| out_folder::make(folder, &|| copying_goes_on(args, deadline, interrupts));
-    let _claimed = args.output.as_deref().map(claim).transpose().map_err(of_no_call)?;
     let directory = options.data_dir.clone();
+    let go_on = || copying_goes_on(args, deadline, interrupts);
+    let claim = |folder: &Path| out_folder::make(folder, &directory, &go_on);
+    let _claimed = args.output.as_deref().map(claim).transpose().map_err(of_no_call)?;
     let host = start_host(options, deadline, interrupts).await?;
     let run_id = host.run_id().clone();
     let call = Call { host: &host, kept: &directory.join("data"), args, kwargs, config, output };

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use told::{Told, look_through, renamed};
 
 mod list;
+mod of_house;
 mod told;
 
 /// The files that hold results.
@@ -79,9 +80,11 @@ pub(crate) struct Claimed {
 /// was killed had not finished goes. Blocks, for as long as `go_on` lets it.
 ///
 /// # Errors
-/// When it cannot be made or written to, another command writes there, or the place of the result or of the list is taken;
-/// what `go_on` says.
-pub(crate) fn make(folder: &Path, go_on: GoOn<'_>) -> Result<Claimed, Fault> {
+/// When it is a host's own, as `data_dir` is, cannot be made or written to, another command writes there, or the place of the
+/// result or of the list is taken; what `go_on` says.
+pub(crate) fn make(folder: &Path, data_dir: &Path, go_on: GoOn<'_>) -> Result<Claimed, Fault> {
+    // Its lock would keep the very host of this call out, or another one.
+    of_house::refuse(folder, data_dir)?;
     if folder.symlink_metadata().is_ok() && !folder.is_dir() {
         let message = format!("{} is there, and is no folder", folder.display());
         let next_step = "name a folder with --output; one that is not there is made";

@@ -27,13 +27,17 @@ impl Lab {
         self.folder.path().join("out")
     }
 
+    fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data-dir")
+    }
+
     fn write(&self, result: &Value, given: &Value) -> Result<Written, String> {
         self.write_raw(to_raw_value(result).expect("raw").get(), &given.to_string())
     }
 
     fn write_raw(&self, result: &str, given: &str) -> Result<Written, String> {
         let given = cjm_wire::Json::parse(given).expect("JSON").fields().expect("an object");
-        let _claimed = make(&self.out(), &|| Ok(())).expect("a folder");
+        let _claimed = make(&self.out(), &self.data_dir(), &|| Ok(())).expect("a folder");
         let result = RawValue::from_string(result.to_owned()).expect("JSON");
         write(&self.out(), &self.folder.path().join("kept"), &result, &given, &|| Ok(())).map_err(|fault| {
             match fault {
@@ -117,12 +121,12 @@ fn what_somebody_else_wrote_or_changed_is_not_overwritten() {
     for name in RESULTS {
         let _ = std::fs::remove_file(lab.out().join(name));
         std::fs::create_dir(lab.out().join(name)).expect("a folder");
-        assert!(make(&lab.out(), &|| Ok(())).is_err(), "{name}");
+        assert!(make(&lab.out(), &lab.data_dir(), &|| Ok(())).is_err(), "{name}");
         std::fs::remove_dir(lab.out().join(name)).expect("removed");
         std::os::unix::fs::symlink("/etc/hostname", lab.out().join(name)).expect("a link");
-        assert!(make(&lab.out(), &|| Ok(())).is_err(), "{name}");
+        assert!(make(&lab.out(), &lab.data_dir(), &|| Ok(())).is_err(), "{name}");
         std::fs::remove_file(lab.out().join(name)).expect("removed");
-        let _claimed = make(&lab.out(), &|| Ok(())).expect("free");
+        let _claimed = make(&lab.out(), &lab.data_dir(), &|| Ok(())).expect("free");
     }
 }
 
@@ -464,7 +468,7 @@ fn a_call_that_was_killed_leaves_nothing_in_the_way_of_the_next_one() {
 fn a_folder_that_cannot_be_written_or_whose_list_is_no_file_is_refused_before_the_call() {
     let lab = Lab::new();
     let list = lab.out().join(LIST);
-    let refused = || match make(&lab.out(), &|| Ok(())).expect_err("refused") {
+    let refused = || match make(&lab.out(), &lab.data_dir(), &|| Ok(())).expect_err("refused") {
         Fault::Shown(report) => report.message,
         Fault::OutputClosed => "closed".to_owned(),
     };
@@ -483,7 +487,7 @@ fn a_folder_that_cannot_be_written_or_whose_list_is_no_file_is_refused_before_th
     late.announce("a", ABC).expect_err("refused");
     assert_eq!(std::fs::read_to_string(&elsewhere).expect("there"), "theirs");
     // There nobody may make a file, not even root.
-    let no_place = make(Path::new("/proc"), &|| Ok(())).expect_err("refused");
+    let no_place = make(Path::new("/proc"), &lab.data_dir(), &|| Ok(())).expect_err("refused");
     let Fault::Shown(report) = no_place else { panic!("closed") };
     assert_eq!(report.message, "cannot write into /proc");
 }
@@ -511,15 +515,15 @@ fn the_longest_name_is_copied_also_where_it_needs_a_number() {
 #[test]
 fn one_command_at_a_time_writes_into_a_folder_and_what_is_no_folder_is_told_as_that() {
     let lab = Lab::new();
-    let refused = |out: &Path| match make(out, &|| Ok(())).expect_err("refused") {
+    let refused = |out: &Path| match make(out, &lab.data_dir(), &|| Ok(())).expect_err("refused") {
         Fault::Shown(report) => format!("{} → {}", report.message, report.next_step),
         Fault::OutputClosed => "closed".to_owned(),
     };
-    let first = make(&lab.out(), &|| Ok(())).expect("free");
+    let first = make(&lab.out(), &lab.data_dir(), &|| Ok(())).expect("free");
     let told = refused(&lab.out());
     assert!(told.contains("another call writes into") && told.contains("wait for its end"), "{told}");
     drop(first);
-    let again = make(&lab.out(), &|| Ok(()));
+    let again = make(&lab.out(), &lab.data_dir(), &|| Ok(()));
     assert!(again.is_ok(), "{again:?}");
     let file = lab.file("a file", "mine");
     let link = lab.folder.path().join("link");
@@ -558,7 +562,7 @@ fn a_copy_ends_when_it_is_asked_to_and_leaves_no_part() {
         if whole {
             lab.write_raw(result.get(), "{}").expect("written");
         }
-        let _claimed = make(&lab.out(), &|| Ok(())).expect("a folder");
+        let _claimed = make(&lab.out(), &lab.data_dir(), &|| Ok(())).expect("a folder");
         asked.set(0);
         let go_on = || {
             asked.set(asked.get() + 1);
@@ -580,6 +584,6 @@ fn a_copy_ends_when_it_is_asked_to_and_leaves_no_part() {
     write(&lab.out(), Path::new("/nowhere"), &result, &Arguments::new(), &stop).expect_err("stopped");
     assert!(!part_in(&lab.out()).exists() && !lab.out().join("folders").exists());
     lab.write(&json!({"said": "made"}), &json!({})).expect("written");
-    let Err(Fault::Shown(report)) = make(&lab.out(), &stop) else { panic!("it was not asked") };
+    let Err(Fault::Shown(report)) = make(&lab.out(), &lab.data_dir(), &stop) else { panic!("it was not asked") };
     assert_eq!(report.message, "interrupted");
 }

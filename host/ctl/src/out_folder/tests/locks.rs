@@ -14,7 +14,7 @@ fn the_directory_of_a_call_is_locked_while_its_files_are_copied() {
     let calls = made.each_ref().map(|made| made.ancestors().nth(2).expect("a folder").to_owned());
     let files = made.map(|path| json!({"path": path, "bytes": 3}));
     let result = to_raw_value(&files).expect("raw");
-    let _claimed = make(&lab.out(), &|| Ok(())).expect("a folder");
+    let _claimed = make(&lab.out(), &lab.data_dir(), &|| Ok(())).expect("a folder");
     // Of somebody else, who copies the same.
     let _beside = DirectoryLock::try_share(&calls[0]).expect("asked").expect("locked");
     let seen = std::cell::Cell::new(false);
@@ -37,7 +37,7 @@ fn of_very_many_directories_of_calls_few_are_open_at_once_and_each_is_locked_in_
         (0..number).map(|call| lab.file(&format!("{session}/{call}/{call}.txt"), "abc")).collect();
     let files: Vec<_> = made.iter().map(|path| json!({"path": path, "bytes": 3})).collect();
     let result = to_raw_value(&files).expect("raw");
-    let _claimed = make(&lab.out(), &|| Ok(())).expect("a folder");
+    let _claimed = make(&lab.out(), &lab.data_dir(), &|| Ok(())).expect("a folder");
     let calls: Vec<&Path> = made.iter().filter_map(|path| path.parent()).collect();
     let (seen, most) = (std::cell::RefCell::new(BTreeSet::new()), std::cell::Cell::new(0));
     let go_on = || {
