@@ -520,11 +520,7 @@ fn no_result_goes_into_a_folder_that_a_host_has_for_itself() {
     let world = World::new();
     let ran = world.file("ran");
     let runs = format!("touch {}; echo done", ran.display());
-    world.install_executable(
-        "tool",
-        "sh",
-        &json!({"tell": {"argv": ["-c", runs], "result": "stdout_text"}}),
-    );
+    world.install_executable("tool", "sh", &json!({"tell": {"argv": ["-c", runs], "result": "stdout_text"}}));
     for folder in ["", "manifests", "data", "payloads/new"] {
         let out = world.data_dir().join(folder);
         let refused = world.run(&["call", "tool", "-o", out.to_str().expect("text")]).expect(1);

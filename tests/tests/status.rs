@@ -276,3 +276,28 @@ fn a_host_whose_lock_was_removed_is_told_as_that_and_the_next_call_begins_nothin
         world.assert_nothing_left();
     }
 }
+
+/// As a backup that locks what it reads.
+#[test]
+fn a_program_that_locks_a_folder_and_is_no_host_is_not_told_as_one_to_be_killed() {
+    let world = World::new();
+    world.install_executable(
+        "tool",
+        "sh",
+        &json!({"tell": {"argv": ["-c", "echo done"], "result": "stdout_text"}}),
+    );
+    let _ = world.run(&["call", "tool"]).expect(exit::OK);
+    for name in ["payloads", "data", "manifests"] {
+        let folder = std::fs::File::open(world.data_dir().join(name)).expect("a folder");
+        folder.lock().expect("locked");
+        let who =
+            format!("a program that is no host and has locked a folder there (pid {})", std::process::id());
+        let refused = world.run(&["call", "tool"]).expect(exit::DIRECTORY_IN_USE);
+        assert!(refused.stderr.contains(&format!("is in use by {who}")), "{}", refused.describe());
+        assert!(!refused.stderr.contains("kill"), "{}", refused.describe());
+        let status = world.run(&["status"]).expect(exit::OK);
+        assert!(status.stdout.contains(&format!("is in use by {who}")), "{}", status.describe());
+        assert!(!status.stderr.contains("kill"), "{}", status.describe());
+    }
+    let _ = world.run(&["call", "tool"]).expect(exit::OK);
+}

@@ -13,7 +13,7 @@ use cjm_catalog::installation::{
 use cjm_catalog::installer::Installer;
 use cjm_catalog::{Catalog, CatalogEntry, ManifestFolder};
 use cjm_environments::running_host;
-use cjm_platform::lock::{host_process, since_of};
+use cjm_platform::lock::{NO_HOST, host_process, since_of};
 use cjm_platform::process::Pid;
 use cjm_platform::tree::is_stopped;
 use cjm_store::{JobFilter, JobRecord, JournalReader, StoreError, WorkerRecord};
@@ -353,6 +353,9 @@ fn host_lines(data_dir: &Path, holder: &str, pid: Option<i32>, command: Option<&
             let since = Timestamp::from_text(since);
             let age = age(&since).map_or_else(String::new, |age| format!(" ({age})"));
             format!("a host uses {}: pid {pid}, since {} UTC{age}", data_dir.display(), since.for_people())
+        }
+        _ if holder.starts_with(NO_HOST) => {
+            format!("{} is in use by {}", data_dir.display(), one_line(holder))
         }
         _ => format!("a host uses {}: {}", data_dir.display(), one_line(holder)),
     }];

@@ -2,7 +2,7 @@
 
 use cjm_catalog::{MayBeUnread, NotAllowed, suggestions};
 use cjm_decide::queue::QueueError;
-use cjm_platform::lock::{LockError, host_process};
+use cjm_platform::lock::{LockError, NO_HOST, host_process};
 use cjm_platform::runtime_dir::RuntimeDirError;
 use cjm_platform::tree::is_stopped;
 use cjm_store::StoreError;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
     /// Another host executes on this directory.
-    #[error("{} is in use by another host ({holder})", path.display())]
+    #[error("{} is in use by {}", path.display(), in_use_by(holder))]
     DirectoryInUse {
         /// The directory.
         path: PathBuf,
@@ -236,8 +236,13 @@ fn its_end(directory: &Path, holder: &str) -> String {
             format!("that host is stopped: `kill -CONT {pid}` lets it go on, and `kill {pid}` then ends it")
         }
         Some(pid) => format!("wait for it to end, or stop it with `kill {pid}`"),
+        None if holder.starts_with(NO_HOST) => "see what that program is, and wait for its end".to_owned(),
         None => "wait for it to end".to_owned(),
     }
+}
+
+fn in_use_by(holder: &str) -> String {
+    if holder.starts_with(NO_HOST) { holder.to_owned() } else { format!("another host ({holder})") }
 }
 
 impl HostError {

@@ -230,6 +230,11 @@ fn process_with_lock(path: &Path, kind: &str) -> Option<Pid> {
 /// another's, too.
 const FOLDERS_OF_HOST: [&str; 3] = ["payloads", "data", "manifests"];
 
+/// The file of a data directory that names its host.
+const HOST_LOCK: &str = "host.lock";
+/// How [`holder_without_file`] begins of a program that is none.
+pub const NO_HOST: &str = "a program that is no host and has locked a folder there";
+
 /// The locks that a host has of folders of its data directory.
 #[derive(Debug)]
 #[must_use]
@@ -280,21 +285,41 @@ pub fn is_folder_of_host_held(data_dir: &Path) -> bool {
     folders_of_host(data_dir).any(|folder| DirectoryLock::is_held(&folder).unwrap_or(false))
 }
 
-fn process_with_folder(data_dir: &Path) -> Option<Pid> {
-    folders_of_host(data_dir).find_map(|folder| locking_process(&folder))
+fn processes_with_a_folder(data_dir: &Path) -> impl Iterator<Item = Pid> {
+    folders_of_host(data_dir).filter_map(|folder| locking_process(&folder))
 }
 
-/// What is known of the host that holds the locks of its folders, of which the file that names it was removed.
+/// The host among them.
+fn host_with_a_folder(data_dir: &Path) -> Option<Pid> {
+    let data_dir = std::fs::canonicalize(data_dir).ok()?;
+    processes_with_a_folder(&data_dir).find(|pid| has_lock_of_host(*pid, &data_dir))
+}
+
+/// Whether a process has open what is or was the lock of the host of this directory; false where that is hidden.
+fn has_lock_of_host(process: Pid, data_dir: &Path) -> bool {
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let mut names = descriptors.filter_map(|one| std::fs::read_link(one.path()).ok());
+    // With ` (deleted)` behind it where it is gone.
+    let is_lock = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(HOST_LOCK.as_bytes());
+    names.any(|name| name.file_name().is_some_and(is_lock) && name.parent() == Some(data_dir))
+}
+
+/// What is known of whoever holds the locks of the folders of a host, where no file names it: the host whose file was
+/// removed, or another program that has locked one of them.
 pub fn holder_without_file(data_dir: &Path) -> String {
-    let pid = process_with_folder(data_dir);
-    let who = pid.map_or_else(|| "a process".to_owned(), |pid| format!("pid {pid}"));
-    format!("{who}, whose host.lock was removed")
+    if let Some(pid) = host_with_a_folder(data_dir) {
+        return format!("pid {pid}, whose {HOST_LOCK} was removed");
+    }
+    match processes_with_a_folder(data_dir).next() {
+        Some(pid) => format!("{NO_HOST} (pid {pid})"),
+        None => format!("a process, whose {HOST_LOCK} was removed"),
+    }
 }
 
 /// The process of the host that runs on a directory, by what it wrote into its lock, or by the kernel's word where that
 /// is gone.
 pub fn host_process(data_dir: &Path, holder: &str) -> Option<Pid> {
-    holding_process(&data_dir.join("host.lock"), holder).or_else(|| process_with_folder(data_dir))
+    holding_process(&data_dir.join(HOST_LOCK), holder).or_else(|| host_with_a_folder(data_dir))
 }
 
 /// What the present or the last holder of `path` wrote about itself; None if nothing can be read. Only means

@@ -77,10 +77,7 @@ fn a_copy_keeps_the_lock_and_a_waiter_gets_it_when_the_last_is_closed() {
     let lock = FileLock::try_acquire(&path, "host").unwrap();
     let copy = lock.share().unwrap();
     drop(lock);
-    assert_eq!(
-        FileLock::acquire(&path, "next", Duration::from_millis(20)).unwrap_err().code(),
-        "lock.held"
-    );
+    assert_eq!(FileLock::acquire(&path, "next", Duration::from_millis(20)).unwrap_err().code(), "lock.held");
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| FileLock::acquire(&path, "next", Duration::from_secs(30)));
         drop(copy);
@@ -174,10 +171,13 @@ fn a_host_is_found_by_its_folder_where_its_file_is_gone() {
         std::fs::create_dir(data_dir.join(name)).unwrap();
     }
     let locks = take().unwrap();
-    assert!(
-        ["data", "manifests"].iter().all(|name| DirectoryLock::is_held(&data_dir.join(name)).unwrap())
-    );
+    assert!(["data", "manifests"].iter().all(|name| DirectoryLock::is_held(&data_dir.join(name)).unwrap()));
     assert!(is_folder_of_host_held(data_dir) && !DirectoryLock::is_held(data_dir).unwrap());
+    let said = format!("{NO_HOST} (pid {})", Pid::current());
+    assert_eq!((holder_without_file(data_dir), host_process(data_dir, "")), (said, None));
+    let path = data_dir.join("host.lock");
+    let _file = FileLock::acquire(&path, "pid 1 since 1", Duration::from_secs(30)).unwrap();
+    std::fs::remove_file(path).unwrap();
     let said = format!("pid {}, whose host.lock was removed", Pid::current());
     assert_eq!(holder_without_file(data_dir), said);
     // What one wrote that is gone is nobody's name.

@@ -59,7 +59,11 @@ mod tests {
         std::fs::create_dir_all(ours.join("manifests")).expect("made");
         std::fs::create_dir(&theirs).expect("made");
         for mark in MARKS {
-            assert_eq!(told(&theirs.join("manifests"), &ours), None, "nothing says that it is a data directory");
+            assert_eq!(
+                told(&theirs.join("manifests"), &ours),
+                None,
+                "nothing says that it is a data directory"
+            );
             std::fs::write(theirs.join(mark), "").expect("written");
         }
         let link = lab.path().join("link");
@@ -75,9 +79,13 @@ mod tests {
             (theirs.join("payloads"), "payloads"),
         ] {
             let said = told(&folder, &ours).unwrap_or_default();
-            assert!(said.contains(&format!("is for a host's own things: `{own}` of the data directory")), "{said}");
+            assert!(
+                said.contains(&format!("is for a host's own things: `{own}` of the data directory")),
+                "{said}"
+            );
         }
-        let beside = [ours.join("out"), ours.join("out/data"), lab.path().join("data"), lab.path().to_owned()];
+        let beside =
+            [ours.join("out"), ours.join("out/data"), lab.path().join("data"), lab.path().to_owned()];
         for folder in beside {
             assert_eq!(told(&folder, &ours), None, "{}", folder.display());
         }

@@ -584,6 +584,8 @@ fn a_copy_ends_when_it_is_asked_to_and_leaves_no_part() {
     write(&lab.out(), Path::new("/nowhere"), &result, &Arguments::new(), &stop).expect_err("stopped");
     assert!(!part_in(&lab.out()).exists() && !lab.out().join("folders").exists());
     lab.write(&json!({"said": "made"}), &json!({})).expect("written");
-    let Err(Fault::Shown(report)) = make(&lab.out(), &lab.data_dir(), &stop) else { panic!("it was not asked") };
+    let Err(Fault::Shown(report)) = make(&lab.out(), &lab.data_dir(), &stop) else {
+        panic!("it was not asked")
+    };
     assert_eq!(report.message, "interrupted");
 }
