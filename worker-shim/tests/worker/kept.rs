@@ -125,6 +125,45 @@ fn whatever_differs_is_worked_on_again() {
 }
 
 #[test]
+fn a_kept_file_is_told_with_the_hash_of_what_it_holds_whatever_its_length_and_time() {
+    let worker = worker(GREET);
+    let page = input(&worker, "page", "abc");
+    let first = greet(&worker, &page, &json!({})).json();
+    let made = out_path(&first);
+    let modified = || std::fs::metadata(&made).and_then(|found| found.modified()).unwrap();
+    let since = modified();
+    let write = |content: &str| {
+        std::fs::write(&made, content).unwrap();
+        std::fs::File::options().write(true).open(&made).unwrap().set_modified(since).unwrap();
+    };
+    let again = |what: &str, expected: usize| {
+        assert_eq!(greet(&worker, &page, &json!({})).json(), first, "{what}");
+        assert_eq!(
+            (std::fs::read_to_string(&made).unwrap().as_str(), runs(&worker)),
+            ("hello abc", expected),
+            "{what}"
+        );
+    };
+    write("hello xyz");
+    again("other bytes of the same length and time", 2);
+    // What holds the same is the same: as in a data directory that was copied, with its times or without.
+    replace(&made);
+    again("another inode", 2);
+    std::fs::write(&made, "hello abc").unwrap();
+    again("another time", 2);
+    // As an earlier version kept it.
+    let record = made.with_file_name(".kept.json");
+    let mut kept: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
+    for name in ["inode", "ctime_ns"] {
+        assert!(kept["files"]["out"].as_object_mut().unwrap().remove(name).is_some(), "{name}: {kept}");
+    }
+    std::fs::write(&record, kept.to_string()).unwrap();
+    again("a record without them", 2);
+    write("hello xyz");
+    again("a record without them, and other bytes", 3);
+}
+
+#[test]
 fn a_call_can_be_told_to_run_all_the_same() {
     let worker = worker(GREET);
     let page = input(&worker, "page", "abc");

@@ -75,8 +75,28 @@ struct KeptFile {
     name: PathBuf,
     size: u64,
     mtime_ns: i64,
+    /// None where an earlier version kept it, of this and the next.
+    inode: Option<u64>,
+    ctime_ns: Option<i64>,
     /// None of a directory, as earlier versions kept them.
     sha256: Option<String>,
+}
+
+impl KeptFile {
+    /// The SHA-256 of the file at `path`, where it still holds what the program wrote. What cannot be the same file by all
+    /// that the system says of it is read: other bytes may have its length and its time, and a data directory that was
+    /// copied has all its files anew.
+    async fn sha256_of(&self, path: &Path, hashes: &Hashes) -> Option<&str> {
+        let (sha256, found) = (self.sha256.as_deref()?, unread_state(path)?);
+        if self.size != found.size {
+            return None;
+        }
+        if self.mtime_ns == found.mtime_ns && (self.inode, self.ctime_ns) == (found.inode, found.ctime_ns) {
+            return Some(sha256);
+        }
+        let read = hashes.state(path).await.ok()?;
+        (digits(&read.content_hash) == sha256).then_some(sha256)
+    }
 }
 
 impl Slot {
@@ -142,15 +162,12 @@ impl Slot {
             let found = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
             let sha256 = if let Ok(inside) = path.strip_prefix(&self.dir) {
                 let kept = record.files.get(name).filter(|kept| kept.name == inside)?;
-                if kept.size != found.len() || kept.mtime_ns != mtime_ns(&found) {
-                    return None;
-                }
-                kept.sha256.clone()
+                kept.sha256_of(path, hashes).await?.to_owned()
             } else {
                 // The check of the manifest lets only inputs be named beside what is kept.
-                Some(digits(&hashes.state(path).await.ok()?.content_hash).to_owned())
+                digits(&hashes.state(path).await.ok()?.content_hash).to_owned()
             };
-            files.insert(name.clone(), file_value(path, found.len(), sha256.as_deref()));
+            files.insert(name.clone(), file_value(path, found.len(), Some(&sha256)));
         }
         Some(files)
     }

@@ -123,7 +123,8 @@ pub(crate) fn unread_state(path: &Path) -> Option<FileState> {
     Some(state_of(&found, String::new()))
 }
 
-fn state_of(found: &Metadata, content_hash: String) -> FileState {
+/// All that the system says of a file, with what it is known to hold.
+pub(crate) fn state_of(found: &Metadata, content_hash: String) -> FileState {
     let ctime_ns = found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec());
     FileState {
         size: found.len(),

@@ -4,7 +4,7 @@
 //! is sound stays, since its path and its hash were told to somebody; a directory is replaced in one step; nobody is
 //! waited for beyond a named time.
 
-use super::super::hashing::{Hashes, is_unchanged, mtime_ns};
+use super::super::hashing::{Hashes, is_unchanged, state_of};
 use super::super::plan::Plan;
 use super::{KeptFile, RECORD_FILE, Record, Slot};
 use cjm_platform::files::exchange;
@@ -112,8 +112,15 @@ impl Slot {
             }
             let found = std::fs::metadata(path)?;
             let sha256 = files.get(name).and_then(|file| file["sha256"].as_str()).map(str::to_owned);
-            let file =
-                KeptFile { name: inside.to_owned(), size: found.len(), mtime_ns: mtime_ns(&found), sha256 };
+            let state = state_of(&found, String::new());
+            let file = KeptFile {
+                name: inside.to_owned(),
+                size: state.size,
+                mtime_ns: state.mtime_ns,
+                inode: state.inode,
+                ctime_ns: state.ctime_ns,
+                sha256,
+            };
             kept.insert(name.clone(), file);
         }
         let record = serde_json::to_vec(&Record { key: self.key.clone(), files: kept })?;
