@@ -71,6 +71,14 @@ pub enum AllowedError {
         /// What is wrong.
         problem: String,
     },
+    /// It is a link; it would become a file here, and what it leads to would stay as it is.
+    #[error("the register of what you allowed, {}, is a link to {}, which is not ours to write", path.display(), leads_to.display())]
+    Linked {
+        /// The register.
+        path: PathBuf,
+        /// What it leads to.
+        leads_to: PathBuf,
+    },
     /// A path that JSON text cannot hold.
     #[error("{} has a name that is not UTF-8 text, and cannot be kept in the register", path.display())]
     Name {
@@ -85,6 +93,7 @@ impl Described for AllowedError {
             Self::NoPlace => "allowed.no_place",
             Self::File { .. } => "allowed.file",
             Self::Damaged { .. } => "allowed.damaged",
+            Self::Linked { .. } => "allowed.linked",
             Self::Name { .. } => "allowed.name",
         }
     }
@@ -99,6 +108,11 @@ impl Described for AllowedError {
                     shell_word(&path.to_string_lossy())
                 )
             }
+            Self::Linked { path, leads_to } => format!(
+                "put that file in the place of the link (`cp --remove-destination {} {}`), and try again",
+                shell_word(&leads_to.to_string_lossy()),
+                shell_word(&path.to_string_lossy())
+            ),
             Self::Name { .. } => "rename the folder or the file".to_owned(),
         }
     }
@@ -225,6 +239,9 @@ impl Register {
         if after == before {
             return Ok(());
         }
+        if let Ok(leads_to) = std::fs::read_link(self.path()) {
+            return Err(AllowedError::Linked { path: self.path(), leads_to: self.folder.join(leads_to) });
+        }
         self.write(&after).map_err(failed("written"))
     }
 
@@ -253,6 +270,29 @@ fn fingerprint(content: &[u8]) -> String {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_register_that_is_a_link_is_read_and_stays_one() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (register, kept) = (Register::at(folder.path().join("state")), folder.path().join("kept.json"));
+        let (one, other) = (folder.path().join("one.json"), folder.path().join("other.json"));
+        for manifest in [&one, &other] {
+            std::fs::write(manifest, "{}").expect("write");
+        }
+        register.allow([(one.as_path(), &b"{}"[..])]).expect("allowed");
+        std::fs::rename(register.path(), &kept).expect("moved");
+        symlink(&kept, register.path()).expect("linked");
+        let before = std::fs::read(&kept).expect("there");
+        let refused = register.allow([(other.as_path(), &b"{}"[..])]).expect_err("a link");
+        assert!(refused.to_string().contains(&format!("is a link to {}", kept.display())), "{refused}");
+        assert_eq!(
+            (std::fs::read_link(register.path()).ok(), std::fs::read(&kept).ok()),
+            (Some(kept), Some(before))
+        );
+        // What changes nothing is not refused.
+        register.allow([(one.as_path(), &b"{}"[..])]).expect("allowed");
+        assert!(register.read().expect("read").covers(&one, b"{}"));
+    }
 
     #[test]
     fn the_word_holds_for_one_file_with_one_content() {

@@ -31,6 +31,7 @@ pub(crate) async fn set(global: &Global, args: &SetSecretArgs, output: &Output) 
     let store = FileSecrets::of(&settings.data_dir);
     // Asked before the value is: nobody types a secret in vain.
     let owner = owner(&settings, args)?;
+    store.refuse_links()?;
     let mut notes = Vec::new();
     if let Ok(entry) = &owner {
         spare_another(&settings, &store, entry, args)?;

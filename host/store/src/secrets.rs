@@ -129,6 +129,14 @@ pub enum SecretsError {
         /// The link.
         path: PathBuf,
     },
+    /// A file in the folder is a link; it would become a file here, and what it leads to would stay as it is.
+    #[error("{} is a link to {}, which is not ours to write; nothing was changed", path.display(), leads_to.display())]
+    Linked {
+        /// The link.
+        path: PathBuf,
+        /// What it leads to.
+        leads_to: PathBuf,
+    },
     /// Another process writes, and does not end.
     #[error("another process has been writing {} for {} s", path.display(), LOCK_WAIT_MAX.as_secs())]
     Busy {
@@ -149,6 +157,7 @@ impl Described for SecretsError {
             Self::Damaged { .. } => "secrets.damaged",
             Self::File { .. } => "secrets.file",
             Self::LinkedOpen { .. } => "secrets.linked_open",
+            Self::Linked { .. } => "secrets.linked",
             Self::Busy { .. } => "secrets.busy",
             Self::Unusable { .. } => "secrets.unusable",
         }
@@ -168,6 +177,12 @@ impl Described for SecretsError {
             Self::File { .. } => "see that the data directory is yours and its disk has space".to_owned(),
             Self::LinkedOpen { path } => format!(
                 "close it yourself (`chmod 700 {}/`), or remove the link, and set the secret again",
+                shell_word(&path.to_string_lossy())
+            ),
+            Self::Linked { path, leads_to } => format!(
+                "change it there yourself, or put that file in the place of the link (`cp --remove-destination {} {}`), and \
+                 try again",
+                shell_word(&leads_to.to_string_lossy()),
                 shell_word(&path.to_string_lossy())
             ),
             Self::Busy { .. } => "end that process, or wait for it, then try again".to_owned(),
@@ -285,8 +300,23 @@ impl FileSecrets {
         }
     }
 
+    /// Refuses to write where one of the files is a link: who keeps secrets in another place means them to be there. Reading
+    /// follows it.
+    ///
+    /// # Errors
+    /// Which it is.
+    pub fn refuse_links(&self) -> Result<(), SecretsError> {
+        let linked = [SECRETS_FILE, OWNERS_FILE].into_iter().find_map(|file| {
+            let path = self.folder.join(file);
+            let leads_to = self.folder.join(std::fs::read_link(&path).ok()?);
+            Some(SecretsError::Linked { path, leads_to })
+        });
+        linked.map_or(Ok(()), Err)
+    }
+
     /// Beside them, to the disk, then in their places.
     fn write(&self, files: &[(&str, &Scopes)]) -> Result<(), SecretsError> {
+        self.refuse_links()?;
         // All are on the disk before one takes its place: where there is no room for one of them, none is changed.
         for (file, scopes) in files {
             let text = serde_json::to_string_pretty(scopes).unwrap_or_default();

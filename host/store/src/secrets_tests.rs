@@ -210,6 +210,31 @@ fn what_was_left_beside_the_file_is_not_written_into() {
     assert_eq!(secrets.get(None, "lab", "K").expect("read").as_deref(), Some("three"));
 }
 
+/// A link would become a file, and the secrets be in two places.
+#[test]
+fn a_link_in_the_place_of_a_file_is_refused_and_stays() {
+    let folder = tempfile::tempdir().expect("tempdir");
+    let (secrets, owner) = (FileSecrets::of(folder.path()), folder.path().join("lab.json"));
+    secrets.set_for(None, "lab", "K", "one", &owner).expect("set");
+    for file in [SECRETS_FILE, OWNERS_FILE] {
+        let (path, vault) = (folder.path().join(SECRETS_DIR).join(file), folder.path().join(file));
+        std::fs::rename(&path, &vault).expect("moved");
+        std::os::unix::fs::symlink(&vault, &path).expect("linked");
+        let before = std::fs::read_to_string(&vault).expect("there");
+        let set = secrets.set_for(None, "lab", "K", "two", &owner).expect_err("a link");
+        let removed = secrets.remove(None, "lab", "K").expect_err("a link");
+        for refused in [set, removed] {
+            let words = format!("{} is a link to {}, which", path.display(), vault.display());
+            assert!(refused.to_string().starts_with(&words), "{refused}");
+        }
+        assert_eq!(std::fs::read_link(&path).expect("still a link"), vault);
+        assert_eq!(std::fs::read_to_string(&vault).expect("there"), before);
+        assert_eq!(secrets.get(None, "lab", "K").expect("read").as_deref(), Some("one"), "it is followed");
+        std::fs::rename(&vault, &path).expect("moved");
+    }
+    secrets.set_for(None, "lab", "K", "two", &owner).expect("set");
+}
+
 /// A value without an owner would belong to others.
 #[test]
 fn whoever_finds_a_value_finds_its_owner() {
