@@ -289,3 +289,31 @@ fn a_journal_of_which_a_row_cannot_be_read_is_told_in_one_document() {
     let shown = world.run(&["logs", "--journal", "-n", "0"]).expect(17);
     assert!(shown.stdout.lines().count() >= 3000 && shown.stderr.contains("next:"), "{}", shown.stderr);
 }
+
+/// Who goes on beside archives of another journal is to know it before there is much to lose.
+#[test]
+fn whoever_calls_beside_archives_whose_journal_is_gone_hears_of_it() {
+    let world = world();
+    let _ = world.run(&["call", "echo", "text=first"]).expect(0);
+    let whole = world.run(&["retention", "--archive-journal", "0s"]).expect(0);
+    assert!(archive_of(&world).is_file(), "{}", whole.describe());
+    let call = ["call", "echo", "text=second"];
+    let warned = |missing: bool| {
+        let is_told = |stderr: &str| {
+            let words =
+                if missing { "missing or empty, though it has archives" } else { "not the one whose rows" };
+            stderr.matches("what was journaled before is not all there").count() == 1
+                && stderr.contains(words)
+        };
+        let called = world.run(&call).expect(0);
+        assert!(is_told(&called.stderr), "{}", called.describe());
+    };
+    let called = world.run(&call).expect(0);
+    assert!(!called.stderr.contains("warning"), "{}", called.describe());
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        let _ = std::fs::remove_file(world.journal().with_file_name(name));
+    }
+    warned(true);
+    warned(false);
+    let _ = world.json(&["call", "echo", "text=third", "--json"]);
+}

@@ -27,6 +27,11 @@ pub fn no_configuration(key: &str) -> String {
 pub fn check_value(parameter: &Parameter, value: &Value) -> Result<(), String> {
     // A message is kept and shown in many places; a value may have megabytes.
     let shown = || beginning_of(&value.to_string());
+    // JSON's `-0` is read as a number with a point, which it was not written as.
+    let is_negative_zero = value.as_f64().is_some_and(|number| number == 0.0 && number.is_sign_negative());
+    if parameter.kind == ParameterKind::Integer && is_negative_zero {
+        return Err("is -0, and a whole number is expected: 0 has no sign".to_owned());
+    }
     let expected = match parameter.kind {
         ParameterKind::String | ParameterKind::InputFile | ParameterKind::Path => {
             (!value.is_string()).then_some("text")

@@ -20,6 +20,7 @@ use cjm_engine::{
     CallError, Host, HostEvent, HostOptions, JobOutcome, JobRequest, LoadOptions, Target, Timeout, actor,
     check_known,
 };
+use cjm_store::JournalReader;
 use cjm_wire::describe::{ErrorReport, Seconds, exit, shell_word};
 use cjm_wire::envelope::{ACTION_KEY, ExecuteRequest};
 use cjm_wire::event::JobStatus;
@@ -74,7 +75,7 @@ pub(crate) async fn run(
     let go_on = || copying_goes_on(args, deadline, interrupts);
     let claim = |folder: &Path| out_folder::make(folder, &directory, &go_on);
     let _claimed = args.output.as_deref().map(claim).transpose().map_err(of_no_call)?;
-    let host = start_host(options, deadline, interrupts).await?;
+    let host = start_host(options, deadline, interrupts, output).await?;
     let run_id = host.run_id().clone();
     let call = Call { host: &host, kept: &directory.join("data"), args, kwargs, config, output };
     let result = call.perform(deadline, interrupts).await;
@@ -133,10 +134,19 @@ pub(crate) async fn start_host(
     options: HostOptions,
     deadline: Option<Instant>,
     interrupts: &Interrupts,
+    output: &Output,
 ) -> Result<Host, Fault> {
     let directory = options.data_dir.clone();
+    let start = async {
+        let data_dir = directory.clone();
+        // Before the host makes a journal where there is none.
+        if let Ok(Some(lost)) = tokio::task::spawn_blocking(move || JournalReader::lost(&data_dir)).await {
+            output.warning_of("what was journaled before is not all there", &lost);
+        }
+        Host::start(options).await
+    };
     tokio::select! {
-        host = Host::start(options) => Ok(host?),
+        host = start => Ok(host?),
         code = interrupts.wait() => Err(interrupted(code)),
         () = passed(deadline) => Err(Fault::new(
             "host.start_deadline",

@@ -421,9 +421,8 @@ fn closed(failed: &Failed) -> Fault {
         Fault::OutputClosed
     } else {
         let next = match failed.kind {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                "see that its disk has space"
-            }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "see that its disk has space",
+            ErrorKind::FileTooLarge => "raise the limit on the size of files (`ulimit -f`)",
             _ => "see where standard output leads to: it may be closed",
         };
         Fault::new("ctl.output", UNWRITTEN, next).caused_by(&failed.cause)

@@ -55,7 +55,7 @@ pub(crate) async fn run(
     output.ends_at(deadline);
     let options = host_options(&global.settings_to_write()?);
     let directory = options.data_dir.clone();
-    let host = start_host(options, deadline, interrupts).await?;
+    let host = start_host(options, deadline, interrupts, output).await?;
     let tools = || composition.nodes.values().map(|node| node.capability.as_str());
     tell_choice(host.catalog(), tools(), output);
     let grace = longest_grace(host.catalog(), tools());

@@ -80,6 +80,17 @@ pub enum HostError {
         #[source]
         source: std::io::Error,
     },
+    /// This user's processes may write no file of that length, whatever room there is.
+    #[error("cannot {action} {}: no file may be so long here", path.display())]
+    LengthLimit {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// The directory for sockets cannot be used.
     #[error(transparent)]
     RuntimeDir(#[from] RuntimeDirError),
@@ -266,6 +277,11 @@ impl HostError {
                 ),
             ),
             Self::NoRoom { .. } => Facts::new("host.no_room", exit::STORE, "free space on that disk, then run it again"),
+            Self::LengthLimit { .. } => Facts::new(
+                "host.length_limit",
+                exit::STORE,
+                "raise the limit on the size of files (`ulimit -f`), then run it again",
+            ),
             Self::ReadOnly { .. } => Facts::new("host.read_only", exit::STORE, "make it writable, or give another one (--data-dir)"),
             Self::NoInode { .. } => Facts::new("host.no_inode", exit::STORE, "remove files from that disk (`df -i` counts inodes)"),
             Self::Directory { .. } => {
@@ -328,7 +344,9 @@ impl HostError {
 
     /// What the system answered where something was to be written.
     pub(crate) fn writing(action: &'static str, path: PathBuf, source: std::io::Error) -> Self {
-        if is_about_room(&source) {
+        if source.kind() == std::io::ErrorKind::FileTooLarge {
+            Self::LengthLimit { action, path, source }
+        } else if is_about_room(&source) {
             let said = cjm_store::room::said_of(&source, &path);
             if said.contains(NO_INODE) {
                 return Self::NoInode { action, path, said };

@@ -2,6 +2,7 @@
 //! and after one. Every method finishes its statement before it returns: an open cursor would keep the write-ahead
 //! log from being cut back. All of them block for the time of a query.
 
+use crate::archive::ARCHIVES_DIR;
 use crate::archives::{Archives, open_file, open_journal_table};
 use crate::error::StoreError;
 use crate::filters::{JobFilter, JournalFilter, job_condition, rows_of, statuses_condition};
@@ -60,6 +61,15 @@ impl JournalReader {
             reader.lost = Some(StoreError::JournalLost { path: data_dir.join(JOURNAL_FILE), another: true });
         }
         Ok(Self { archives: Some(Box::new(RefCell::new(archives))), ..reader })
+    }
+
+    /// Why the journal of `data_dir` is not the one that its archives are of, where it is not; whoever goes on with it writes
+    /// beside rows that it does not have. Blocks.
+    #[must_use]
+    pub fn lost(data_dir: &Path) -> Option<StoreError> {
+        // Few have archives, and the others are to wait for nothing.
+        let has_archives = data_dir.join(ARCHIVES_DIR).symlink_metadata().is_ok();
+        has_archives.then(|| Self::open_with_archives(data_dir).ok()?.lost).flatten()
     }
 
     /// Why archives, or the journal beside them, could not be read so far; their rows are missing in every answer.

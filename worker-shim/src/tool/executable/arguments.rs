@@ -145,6 +145,7 @@ mod tests {
             (json!({"input": "sh"}), "input", "absolute path"),
             (json!({"input": "/bin/sh", "rate": 1.5}), "rate", "a whole number"),
             (json!({"input": "/bin/sh", "rate": "8000"}), "rate", "a whole number"),
+            (json!({"input": "/bin/sh", "rate": -0.0}), "rate", "is -0, and a whole number is expected"),
             (json!({"input": "/bin/sh", "rate": 7999}), "rate", "below the minimum of 8000"),
             (json!({"input": "/bin/sh", "gain": 2.6}), "gain", "above the maximum of 2.5"),
             (json!({"input": "/bin/sh", "codec": "ogg"}), "codec", "only these are allowed: wav, mp3"),
