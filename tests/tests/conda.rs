@@ -353,3 +353,56 @@ fn micromamba_is_fetched_to_its_place() {
     assert!(failed.code == Some(1) && failed.stderr.contains("no route to host"), "{failed:#?}");
     assert_eq!(std::fs::read_to_string(&destination).expect("kept"), "program\n");
 }
+
+#[test]
+fn the_environment_of_a_data_directory_that_was_moved_is_not_taken_without_a_word() {
+    let world = World::new();
+    let test = "the_environment_of_a_data_directory_that_was_moved_is_not_taken_without_a_word";
+    let Some(both) = project(&world, test) else { return };
+    both.write("cjm.yaml", "data_dir: ./.cjm\n");
+    both.write("other/pyproject.toml", PYPROJECT);
+    both.write("other/my_tool/__init__.py", &MODULE.replace("sys.prefix", "\"of the other\""));
+    both.write("other.yaml", &LIST.replace("./my-tool", "./other"));
+    let [ours, moved, theirs] = ["ours", "moved", "theirs"].map(|name| both.file(name));
+    let at = |data_dir: &Path, arguments: &[&str]| {
+        both.run(Who::Ours, &[arguments, &["--data-dir", &data_dir.display().to_string()]].concat(), "")
+    };
+    let install = |data_dir: &Path, more: &[&str], code: i32| {
+        document(&at(data_dir, &[&["install-all", "--json"], more].concat()), code)["entries"][0].clone()
+    };
+    let call = |data_dir: &Path| at(data_dir, &["call", "my-tool", "--action", "where", "--raw"]);
+    let home = both.environment("my-env").display().to_string();
+    let other = ["--capabilities", "other.yaml"];
+    assert_eq!(install(&ours, &[], 0)["result"], "installed");
+    std::fs::rename(&ours, &moved).expect("moved");
+    // It may have been moved, or removed.
+    let refused = install(&theirs, &other, 1);
+    assert_eq!(refused["error"]["code"], "install.environment_of_another_list", "{refused}");
+    let told = refused["error"].to_string();
+    assert!(told.contains(&ours.display().to_string()) && told.contains("--force"), "{told}");
+    assert_eq!(call(&moved).stdout.trim_end(), home);
+    // At its new place it is known as the same one, and from there on by its new place.
+    assert_eq!(install(&moved, &[], 0)["result"], "unchanged");
+    let refused = install(&theirs, &[&other[..], &["--force"]].concat(), 1);
+    assert!(refused["error"].to_string().contains(&moved.display().to_string()), "{refused}");
+    assert_eq!(call(&moved).stdout.trim_end(), home);
+
+    // Taken on purpose, it is told whose it was, and no call of that one runs another's code.
+    std::fs::rename(&moved, &ours).expect("moved back");
+    let taken = install(&theirs, &[&other[..], &["--force"]].concat(), 0);
+    assert!(taken["warnings"].to_string().contains(&moved.display().to_string()), "{taken}");
+    assert_eq!(call(&theirs).stdout.trim_end(), "of the other");
+    let refused = call(&ours);
+    assert!(refused.code == Some(10) && refused.stderr.contains("theirs"), "{refused:#?}");
+    let listed = at(&ours, &["list"]);
+    assert!(listed.stderr.contains("theirs"), "{listed:#?}");
+    for more in [&[][..], &["--force"]] {
+        let refused = install(&ours, more, 1);
+        assert_eq!(refused["error"]["code"], "install.environment_of_another_list", "{refused}");
+        assert!(!refused["warnings"].to_string().contains("stays installed"), "{refused}");
+    }
+    let removed = document(&at(&ours, &["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!(removed["environment_removed"], false, "{removed}");
+    assert_eq!(call(&theirs).stdout.trim_end(), "of the other");
+    world.assert_nothing_left();
+}

@@ -6,6 +6,7 @@
 
 use crate::beginning::{Beginning, STAMP_FILE, is_whole};
 use crate::catalog::{Catalog, CatalogEntry};
+use crate::elsewhere::Holder;
 use crate::installer::Installer;
 pub use crate::list_steps::{install_all_command, install_all_step, is_gone, taken_away_step};
 use crate::plain_path::is_same_file;
@@ -93,6 +94,21 @@ pub enum Unfinished {
         /// The system's answer.
         message: String,
     },
+    /// Another data directory has its environment now.
+    #[error(
+        "\"{capability}\" cannot be called: its environment holds \"{other}\" of the data directory {}",
+        data_dir.display()
+    )]
+    OfAnother {
+        /// The tool.
+        capability: String,
+        /// The tool that lives there now.
+        other: String,
+        /// The data directory whose that is.
+        data_dir: PathBuf,
+        /// The list that the first one came from.
+        list: Option<PathBuf>,
+    },
     /// Nobody works on it any more, and it did not come to its end.
     #[error("the installation of \"{capability}\" was broken off")]
     BrokenOff {
@@ -144,6 +160,7 @@ impl Described for Unfinished {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => "installation.at_work",
             Self::Unseen { .. } => "installation.unseen",
+            Self::OfAnother { .. } => "installation.of_another",
             Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => "installation.broken_off",
             Self::MayBeBrokenOff { .. } => "installation.may_be_broken_off",
         }
@@ -158,6 +175,10 @@ impl Described for Unfinished {
             Self::Unseen { path, .. } => format!(
                 "run it as the user whose that is (`namei -l {}` shows it), or let this user look there",
                 shell_word(&path.display().to_string())
+            ),
+            Self::OfAnother { list, .. } => format!(
+                "give its entry another `env_name`; then {} makes it there",
+                install_all_step(list.as_deref())
             ),
             Self::BrokenOff { list, .. } => format!(
                 "{} puts back what was there before, where that was kept, and goes on",
@@ -180,7 +201,10 @@ impl Described for Unfinished {
     fn exit_code(&self) -> u8 {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => exit::DIRECTORY_IN_USE,
-            Self::Unseen { .. } | Self::BrokenOff { .. } | Self::FirstBrokenOff { .. } => exit::WORKER_START,
+            Self::Unseen { .. }
+            | Self::OfAnother { .. }
+            | Self::BrokenOff { .. }
+            | Self::FirstBrokenOff { .. } => exit::WORKER_START,
             // Most often it is a name that nobody has.
             Self::MayBeBrokenOff { .. } => exit::DOMAIN,
         }
@@ -199,6 +223,7 @@ impl Unfinished {
         match self {
             Self::AtWork { .. } | Self::MayBeAtWork { .. } => (ErrorCategory::Transient, true),
             Self::Unseen { .. }
+            | Self::OfAnother { .. }
             | Self::BrokenOff { .. }
             | Self::FirstBrokenOff { .. }
             | Self::MayBeBrokenOff { .. } => (ErrorCategory::Fatal, false),
@@ -245,6 +270,12 @@ impl Installation {
         // A stamp is no word of an interpreter that a link of the environment leads to.
         if let Some((path, message)) = self.refused() {
             return Some(Unfinished::Unseen { capability, path, message });
+        }
+        if let Some(Holder { capability: other, data_dir, .. }) =
+            Holder::other_behind(&self.environment, &self.data_dir)
+        {
+            let list = self.list.clone();
+            return Some(Unfinished::OfAnother { capability, other, data_dir, list });
         }
         if self.is_whole() {
             return None;

@@ -5,6 +5,7 @@ pub mod allowed;
 pub mod beginning;
 pub mod by_hand;
 mod catalog;
+pub mod elsewhere;
 mod folders;
 pub mod home;
 pub mod installation;

@@ -4,7 +4,7 @@
 //! What is there is kept, also when the file has changed since: `--force` makes it anew, as the ancestor does.
 //!
 //! What must hold: nothing of what is there goes before the new one has an interpreter that will do, nor at all where a tool
-//! of another data directory lives in it.
+//! of another data directory lives in it. `--force` takes it from a directory that is gone, and says so.
 
 use crate::conda::{Conda, CondaOptions, Estimate};
 use crate::constraint::PythonVersion;
@@ -43,6 +43,8 @@ pub(crate) struct Looked {
     name: String,
     env_file: String,
     there: There,
+    /// Whose it was until now, for people.
+    taken_over: Option<String>,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,15 @@ pub(crate) struct Made {
     pub(crate) estimate: Option<Estimate>,
     /// What conda had made before, which takes its place again unless it is let go.
     pub(crate) former: Option<SetAside>,
+    /// Whose it was until now, for people.
+    pub(crate) taken_over: Option<String>,
+}
+
+impl Made {
+    /// One of which nothing that was there before went.
+    pub(crate) fn kept(interpreter: Interpreter) -> Self {
+        Self { interpreter, estimate: None, former: None, taken_over: None }
+    }
 }
 
 impl<'a> CondaEntry<'a> {
@@ -106,7 +117,8 @@ impl<'a> CondaEntry<'a> {
     ) -> Result<Looked, EnvironmentError> {
         let conda = Conda::find(self.options).await?;
         let found = conda.environment(self.name).await?;
-        found.as_deref().map_or(Ok(()), |home| check_not_of_another(home, self.data_dir))?;
+        let taken_over =
+            found.as_deref().map_or(Ok(None), |home| check_not_of_another(home, self.data_dir, force))?;
         let there = match found {
             None => There::Nothing,
             Some(home) if force => There::ToReplace(home),
@@ -117,7 +129,7 @@ impl<'a> CondaEntry<'a> {
             }
         };
         let (name, env_file) = (self.name.to_owned(), self.env_file.clone());
-        Ok(Looked { conda, name, env_file, there })
+        Ok(Looked { conda, name, env_file, there, taken_over })
     }
 }
 
@@ -140,7 +152,7 @@ impl Looked {
         let former = match &self.there {
             There::ToKeep(home, interpreter) => {
                 lead(link, home)?;
-                return Ok(Made { interpreter: interpreter.clone(), estimate: None, former: None });
+                return Ok(Made::kept(interpreter.clone()));
             }
             There::ToReplace(home) => Some(SetAside::take(home, link, stamp)?),
             There::Nothing => None,
@@ -169,7 +181,7 @@ impl Looked {
         }
         let interpreter = interpreter?;
         lead(link, &home)?;
-        Ok(Made { interpreter, estimate, former })
+        Ok(Made { interpreter, estimate, former, taken_over: self.taken_over })
     }
 }
 

@@ -1,42 +1,83 @@
 //! Environments that conda keeps for all data directories of a machine: whose one is, where that is another data directory.
 //!
-//! The stamp in it names the data directory that it was made for. That counts while a link there leads to it: a directory that
-//! is gone, or whose tool was taken away, owns nothing.
+//! The stamp in it names the data directory that it was made for. That counts while a link there leads to it, and where that
+//! directory is gone: it may have been moved, and its calls run there still. One whose tool was taken away owns nothing.
 
 use crate::error::EnvironmentError;
-use crate::files::own_home;
-use crate::stamp::Stamp;
+use crate::stamp::{Stamp, version_in};
 use crate::steps::Whence;
+use cjm_catalog::elsewhere::Holder;
 use cjm_catalog::plain_path::is_same_file;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// Who has the environment at `home`, where that is not `data_dir`.
+fn holder(home: &Path, data_dir: &Path) -> Option<Holder> {
+    let holder =
+        Holder::read(home).filter(|holder| !holder.is(data_dir) && !holder.was_moved_to(data_dir))?;
+    (holder.lives() || holder.is_gone()).then_some(holder)
+}
 
 /// The tool of another data directory that lives in the environment at `home`, and that directory.
 pub(crate) fn tool_of_another(home: &Path, data_dir: &Path) -> Option<(String, PathBuf)> {
-    let stamp = Stamp::read(home)?;
-    let theirs = stamp.data_dir.filter(|theirs| !is_same_file(theirs, data_dir))?;
-    let name = home.file_name()?.to_string_lossy();
-    let lives_there = match std::fs::read_link(own_home(&theirs, &name)) {
-        Ok(led_to) => is_same_file(&led_to, home),
-        // What another user has hidden may be there.
-        Err(error) => error.kind() == ErrorKind::PermissionDenied,
-    };
-    lives_there.then_some((stamp.capability, theirs))
+    holder(home, data_dir).map(|holder| (holder.capability, holder.data_dir))
 }
 
-/// Refuses to change an environment in which a tool of another data directory lives.
+/// Refuses to change an environment in which a tool of another data directory lives. One of a directory that is gone is taken
+/// with `force`: what is told then is whose it was.
 ///
 /// # Errors
 /// Whose it is.
-pub(crate) fn check_not_of_another(home: &Path, data_dir: &Path) -> Result<(), EnvironmentError> {
-    let Some((capability, theirs)) = tool_of_another(home, data_dir) else { return Ok(()) };
+pub(crate) fn check_not_of_another(
+    home: &Path,
+    data_dir: &Path,
+    force: bool,
+) -> Result<Option<String>, EnvironmentError> {
+    let Some(holder) = holder(home, data_dir) else { return Ok(None) };
+    let is_gone = holder.is_gone();
+    let Holder { capability, data_dir: theirs, .. } = holder;
     let env_name = home.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Err(EnvironmentError::EnvironmentOfAnotherList { env_name, capability, whence: Whence::DataDir(theirs) })
+    if is_gone && force {
+        return Ok(Some(format!(
+            "its environment was that of \"{capability}\" of the data directory {}, which is gone: where that was only moved, \
+             its tool cannot be called any more",
+            theirs.display()
+        )));
+    }
+    let whence = if is_gone { Whence::GoneDataDir(theirs) } else { Whence::DataDir(theirs) };
+    Err(EnvironmentError::EnvironmentOfAnotherList { env_name, capability, whence })
+}
+
+/// The stamp behind `environment`, of `envs/` of a data directory, unless another one has that by now: then nothing is installed
+/// there.
+pub(crate) fn own_stamp(environment: &Path) -> Option<Stamp> {
+    let data_dir = environment.ancestors().nth(2)?;
+    Stamp::read(environment).filter(|_| Holder::other_behind(environment, data_dir).is_none())
+}
+
+/// Name and version of what is installed in an environment, while it is whole.
+pub(crate) fn installed_in(environment: &Path, manifests: &Path) -> Option<(String, String)> {
+    let capability = own_stamp(environment)?.capability;
+    let version = version_in(manifests, &capability)?;
+    Some((capability, version))
+}
+
+/// Writes down where the data directory of a conda environment is now: it may have been moved.
+pub(crate) fn renew_place(stamp: &Stamp, environment: &Path, data_dir: &Path) {
+    if stamp.data_dir.as_deref().is_some_and(|known| is_same_file(known, data_dir)) {
+        return;
+    }
+    let mut renewed = stamp.clone();
+    renewed.data_dir = Some(data_dir.to_owned());
+    if let Err(error) = renewed.write(environment) {
+        let next_step = "let this user write there, and run install-all again";
+        tracing::warn!(%error, next_step, "that its data directory is another one now could not be written down");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::own_home;
     use cjm_wire::describe::Described as _;
 
     #[test]
@@ -50,20 +91,29 @@ mod tests {
         let mut stamp: Stamp = serde_json::from_str(stamp).expect("one of an older version");
         let link = own_home(&theirs, "shared");
         std::os::unix::fs::symlink(&home, &link).expect("linked");
-        let refused = || check_not_of_another(&home, &ours).err();
-        assert!(refused().is_none(), "it is not whole");
+        let refused = |force| check_not_of_another(&home, &ours, force).err();
+        assert!(refused(false).is_none(), "it is not whole");
         stamp.write(&home).expect("written");
-        assert!(refused().is_none(), "of an older one nothing is known");
+        assert!(refused(false).is_none(), "of an older one nothing is known");
         stamp.data_dir = Some(theirs.clone());
         stamp.write(&home).expect("written");
-        let told = refused().expect("a tool lives there");
         let theirs_word = theirs.display().to_string();
-        assert!(told.to_string().contains("\"c\"") && told.to_string().contains(&theirs_word), "{told}");
-        assert!(told.next_step().contains(&theirs_word), "{}", told.next_step());
-        assert!(check_not_of_another(&home, &theirs).is_ok(), "it is its own");
+        for force in [false, true] {
+            let told = refused(force).expect("a tool lives there");
+            assert!(told.to_string().contains("\"c\"") && told.to_string().contains(&theirs_word), "{told}");
+            assert!(told.next_step().contains(&theirs_word), "{}", told.next_step());
+        }
+        assert!(check_not_of_another(&home, &theirs, false).is_ok(), "it is its own");
+        std::fs::rename(&theirs, at("moved")).expect("moved");
+        let told = refused(false).expect("it may have been moved");
+        assert!(told.to_string().contains(&theirs_word) && told.next_step().contains("--force"), "{told}");
+        let whose = check_not_of_another(&home, &ours, true).expect("taken").expect("told");
+        assert!(whose.contains("\"c\"") && whose.contains(&theirs_word), "{whose}");
+        assert_eq!(tool_of_another(&home, &ours), Some(("c".to_owned(), theirs.clone())));
+        std::fs::rename(at("moved"), &theirs).expect("moved back");
         std::fs::remove_file(&link).expect("removed");
-        assert!(refused().is_none(), "it was taken away there");
+        assert!(refused(false).is_none(), "it was taken away there");
         std::os::unix::fs::symlink(at("elsewhere"), &link).expect("linked");
-        assert!(refused().is_none(), "its tool lives in another one by now");
+        assert!(refused(false).is_none(), "its tool lives in another one by now");
     }
 }

@@ -2,6 +2,7 @@
 //! is there already. An entry that fails harms no other. One installation at a time works on a data directory.
 
 use crate::constraint::Wanted;
+use crate::elsewhere::installed_in;
 use crate::error::EnvironmentError;
 use crate::files::{Claim, hash_folder, lock, own_home, remove_begun_writes};
 use crate::interpreters;
@@ -9,7 +10,6 @@ use crate::manifests::{read_existing, remember_installed};
 use crate::owners::{homes, owners};
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
 use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
-use crate::stamp::installed_in;
 use crate::tool_entry::{self, Asked, Copied};
 use crate::uv::Uv;
 use cjm_catalog::installation::{is_gone, list_of};

@@ -4,6 +4,7 @@
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, Looked, Made, home};
 use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS, Wanted};
+use crate::elsewhere::{installed_in, own_stamp, renew_place};
 use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, hash_bytes, own_home};
 use crate::first_note::FirstNote;
@@ -16,7 +17,7 @@ use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::set_aside::{SetAside, found_in_its_place, put_back_after_a_kill};
-use crate::stamp::{Stamp, installed_in, version_in};
+use crate::stamp::{Stamp, version_in};
 use crate::steps::{TASK_STEP, WORDS_STEP};
 use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
@@ -141,8 +142,13 @@ impl<'a> PythonEntry<'a> {
 
     /// What is installed already, if nothing has changed since.
     pub(crate) fn current(&self) -> Option<Done> {
-        let stamp = Stamp::read(&self.environment)?;
-        stamp.is_current(&self.request, &home(&self.environment), &self.manifests).then(|| Done {
+        let stamp = own_stamp(&self.environment)?;
+        if !stamp.is_current(&self.request, &home(&self.environment), &self.manifests) {
+            return None;
+        }
+        let of_conda = self.conda.as_ref();
+        of_conda.inspect(|conda| renew_place(&stamp, &self.environment, conda.data_dir));
+        Some(Done {
             outcome: Outcome::Unchanged,
             version: self.version_of(&stamp.capability),
             manifest: self.manifests.join(format!("{}.json", stamp.capability)),
@@ -160,7 +166,7 @@ impl<'a> PythonEntry<'a> {
 
     /// The capability that its environment holds, as it is on the disk now.
     pub(crate) fn held(&self) -> Option<String> {
-        Stamp::read(&self.environment).map(|stamp| stamp.capability)
+        own_stamp(&self.environment).map(|stamp| stamp.capability)
     }
 
     /// Name and version of what is installed, while its environment is whole.
@@ -217,13 +223,13 @@ impl<'a> PythonEntry<'a> {
     ) -> Result<Done, EnvironmentError> {
         self.check_place()?;
         let of_conda = self.look_at_conda(force).await?;
-        let before = Stamp::read(&self.environment);
+        let before = own_stamp(&self.environment);
         // Nothing was changed until here. Dropped before the new one has its stamp, it takes its place again.
         let former = Former::keep(&self.environment, &self.manifests)?;
         self.take_from_calls(before.as_ref(), check_unused)?;
         (reporter.step)(Step::Environment);
         let made = self.environment(tools, of_conda, force, before.as_ref(), reporter).await?;
-        let Made { interpreter, estimate, former: former_of_conda } = made;
+        let Made { interpreter, estimate, former: former_of_conda, taken_over } = made;
         let version = interpreter.version.to_string();
         let lock = self.packages(&tools.uv, &version, offline, reporter).await?;
         (reporter.step)(Step::Introspecting);
@@ -235,7 +241,7 @@ impl<'a> PythonEntry<'a> {
             reporter.line,
         )
         .await?;
-        let mut warnings = found.warnings.clone();
+        let mut warnings: Vec<String> = taken_over.into_iter().chain(found.warnings.clone()).collect();
         // Before anything of it takes the place of what another entry gives.
         check_own_environment(self.entry, Some(&found.code.name), self.list, &self.manifests)?;
         claim(&found.code.name)?;
@@ -343,7 +349,7 @@ impl<'a> PythonEntry<'a> {
         let interpreter = self.interpreter(&tools.interpreters)?;
         self.check_age(interpreter.version)?;
         self.ensure_environment(&tools.uv, interpreter, reporter).await?;
-        Ok(Made { interpreter: interpreter.clone(), estimate: None, former: None })
+        Ok(Made::kept(interpreter.clone()))
     }
 
     /// Its tool loads: what is written from now on speaks of it, and what conda had made before is not needed any more.
@@ -429,7 +435,7 @@ impl<'a> PythonEntry<'a> {
                 .map_err(|source| EnvironmentError::writing("create", parent.to_owned(), source))?;
         }
         let mut command = uv.command(&["venv", "--no-project", "--quiet"], true);
-        command.arg("--prompt").arg(&self.entry.env_name);
+        command.arg(format!("--prompt={}", self.entry.env_name));
         command.arg("--python").arg(&interpreter.path).arg(&self.environment);
         uv.run(command, "making the environment", reporter.line).await.map(|_| ())
     }

@@ -93,13 +93,6 @@ impl Stamp {
     }
 }
 
-/// Name and version of what is installed in an environment, while it is whole.
-pub(crate) fn installed_in(environment: &Path, manifests: &Path) -> Option<(String, String)> {
-    let capability = Stamp::read(environment)?.capability;
-    let version = version_in(manifests, &capability)?;
-    Some((capability, version))
-}
-
 /// The version of an installed tool.
 pub(crate) fn version_in(manifests: &Path, capability: &str) -> Option<String> {
     read_existing(&manifests.join(format!("{capability}.json"))).map(|manifest| manifest.code.version)

@@ -150,6 +150,8 @@ pub enum Whence {
     List(PathBuf),
     /// Another data directory.
     DataDir(PathBuf),
+    /// Another one, where nothing lies any more.
+    GoneDataDir(PathBuf),
 }
 
 impl fmt::Display for Whence {
@@ -157,6 +159,9 @@ impl fmt::Display for Whence {
         match self {
             Self::List(list) => write!(f, "from {}", list.display()),
             Self::DataDir(folder) => write!(f, "in the data directory {}", folder.display()),
+            Self::GoneDataDir(folder) => {
+                write!(f, "in the data directory {}, which was moved or removed since", folder.display())
+            }
         }
     }
 }
@@ -169,6 +174,11 @@ pub(crate) fn environment_step(capability: &str, whence: &Whence) -> String {
             format!(
                 "give the entry another `env_name`; where it is to take that place, `cjm-ctl remove {word}` first"
             )
+        }
+        Whence::GoneDataDir(_) => {
+            "give the entry another `env_name`; where nobody needs that tool any more, `cjm-ctl install-all --force` makes the \
+             environment anew"
+                .to_owned()
         }
         Whence::DataDir(folder) => {
             let folder = shell_word(&folder.to_string_lossy());
