@@ -2,7 +2,7 @@
 //! what was begun for them.
 
 use cjm_platform::process::Signal;
-use cjm_tests::world::{COMMAND_MAX, World, eventually, write_script};
+use cjm_tests::world::{COMMAND_MAX, Running, World, eventually, write_script};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -171,6 +171,20 @@ fn world_with_conda() -> (World, PathBuf, PathBuf) {
 
 const BY_CONDA: &str = "env_file: env.yml";
 
+/// As a kill of the whole tree leaves it.
+fn kill_with_helpers(world: &World, running: Running) {
+    running.signal(Signal::KILL);
+    let _ = running.wait(COMMAND_MAX);
+    eventually("its helpers to be gone", COMMAND_MAX, || {
+        let installation = world.json(&["status", "--json"])["installation"].clone();
+        for pid in installation["helper_pids"].as_array().into_iter().flatten() {
+            // One that is gone by now needs no signal.
+            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).output().expect("runs");
+        }
+        installation.is_null().then_some(())
+    });
+}
+
 #[test]
 fn what_a_killed_run_had_conda_begin_is_told_until_it_is_removed_however_the_next_one_fails() {
     let (world, folder, home) = world_with_conda();
@@ -183,16 +197,7 @@ fn what_a_killed_run_had_conda_begin_is_told_until_it_is_removed_however_the_nex
         assert!(!running.has_ended(), "{}", running.stderr_so_far());
         begun.exists().then_some(())
     });
-    running.signal(Signal::KILL);
-    let _ = running.wait(COMMAND_MAX);
-    eventually("its helpers to be gone", COMMAND_MAX, || {
-        let installation = world.json(&["status", "--json"])["installation"].clone();
-        for pid in installation["helper_pids"].as_array().into_iter().flatten() {
-            // One that is gone by now needs no signal.
-            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).output().expect("runs");
-        }
-        installation.is_null().then_some(())
-    });
+    kill_with_helpers(&world, running);
     std::fs::remove_file(&slow).expect("removed");
     assert_told(&world);
     let error = install(&world, BY_CONDA, &[]);
@@ -216,6 +221,32 @@ fn what_a_killed_run_had_conda_begin_is_told_until_it_is_removed_however_the_nex
     assert!(!home.exists());
     assert_nothing_begun(&world);
     world.assert_nothing_left();
+}
+
+#[test]
+fn what_a_killed_run_had_conda_make_in_the_place_of_another_one_goes_with_the_next() {
+    let (world, _, home) = world_with_conda();
+    let (slow, begun) = (home.with_extension("slow"), home.with_extension("begun"));
+    std::fs::create_dir(&home).expect("a folder");
+    std::fs::write(home.join("mark"), "").expect("written");
+    std::fs::write(&slow, "").expect("written");
+    let list = format!("capabilities:\n- {{name: x, package: nothing==1, env_name: its-env, {BY_CONDA}}}\n");
+    let list = world.write("capabilities.yaml", &list).display().to_string();
+    let running = world.start(&["install-all", "--force", "--capabilities", &list]);
+    let note = home.with_file_name(".its-env.cjm-made");
+    eventually("what conda makes is seen", COMMAND_MAX, || {
+        assert!(!running.has_ended(), "{}", running.stderr_so_far());
+        (begun.exists() && std::fs::read(&note).is_ok_and(|text| !text.is_empty())).then_some(())
+    });
+    kill_with_helpers(&world, running);
+    std::fs::remove_file(&slow).expect("removed");
+    assert!(!home.join("mark").exists());
+    let error = install(&world, BY_CONDA, &["--force"]);
+    assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
+    assert!(home.join("mark").exists(), "it is there as it was");
+    let listing = std::fs::read_dir(home.parent().expect("a folder")).expect("listed").flatten();
+    let left: Vec<_> = listing.map(|one| one.file_name()).filter(|name| name != "its-env.begun").collect();
+    assert_eq!(left, ["its-env"], "what conda had begun is gone");
 }
 
 #[test]

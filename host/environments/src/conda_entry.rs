@@ -166,7 +166,11 @@ impl Looked {
         if former.is_none() {
             note(true)?;
         }
-        conda.create(name, &self.env_file, on_line).await?;
+        let making = conda.create(name, &self.env_file, on_line);
+        match &former {
+            Some(former) => former.while_made(making).await?,
+            None => making.await?,
+        }
         let found = conda.environment(name).await?;
         let home = found.ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: name.to_owned() })?;
         let interpreter = match interpreter_in(name, &home).await {

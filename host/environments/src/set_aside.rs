@@ -2,14 +2,23 @@
 //! be good. It cannot be copied, since its files hold its path; under its old path it is what it was.
 //!
 //! What must hold: the link in the data directory leads to the place before anything is moved, so that whoever comes after a
-//! kill finds what waits; what waits goes in one step, so that nothing half deleted takes its place again.
+//! kill finds what waits; what waits goes in one step, so that nothing half deleted takes its place again; after a kill nothing is
+//! deleted in its place but the folder that was seen to come there while our conda ran.
 
 use crate::error::EnvironmentError;
-use crate::files::{check_nothing_mounted, remove_dir};
-use crate::former::{clear_place, free_place, rests_of};
+use crate::files::{check_nothing_mounted, remove_dir, write_whole};
+use crate::former::{clear_place, free_place, gone, rests_of};
 use crate::stamp::Stamp;
+use cjm_platform::files::read_regular_to_string;
 use cjm_wire::describe::shell_word;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often it is looked what has come to the place while conda works: nobody tells when.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// Longest note of it: three numbers.
+const MADE_BYTES_MAX: u64 = 256;
 
 /// The environment that waits; it takes its place again unless it is [let go](SetAside::let_go).
 #[derive(Debug)]
@@ -27,6 +36,8 @@ impl SetAside {
     pub(crate) fn take(home: &Path, link: &Path, stamp: Option<&Stamp>) -> Result<Self, EnvironmentError> {
         check_nothing_mounted(home)?;
         rests_of(home).iter().for_each(|rest| drop(remove_dir(rest)));
+        // One that an earlier run left speaks of what is gone.
+        forget_made(home)?;
         let is_led_to = std::fs::read_link(link).is_ok_and(|known| known == home);
         if !is_led_to {
             lead(link, home)?;
@@ -43,6 +54,26 @@ impl SetAside {
         Ok(taken)
     }
 
+    /// Has conda make the new one. The folder that comes to the place meanwhile is written down: after a kill it is known as ours.
+    pub(crate) async fn while_made<T>(&self, making: impl Future<Output = T>) -> T {
+        let watching = async {
+            let mut known = None;
+            loop {
+                let now = identity(&self.home);
+                if now != known {
+                    // What is not written down is kept after a kill, as what is not ours.
+                    let _ = write_whole(&made_of(&self.home), now.as_deref().unwrap_or_default().as_bytes());
+                    known = now;
+                }
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            made = making => made,
+            () = watching => unreachable!("it looks as long as it is asked"),
+        }
+    }
+
     /// The new one is good: this one is not needed any more.
     ///
     /// # Errors
@@ -51,6 +82,8 @@ impl SetAside {
         let (aside, rest) = (aside_of(&self.home), free_place(&self.home));
         std::fs::rename(&aside, &rest).map_err(|source| EnvironmentError::removing(aside, source))?;
         self.link = None;
+        // One that stays is in nobody's way: nothing waits.
+        let _ = forget_made(&self.home);
         // From here on nothing finds it but the next one that is made anew, or removed.
         let _ = remove_dir(&rest);
         Ok(())
@@ -79,16 +112,19 @@ pub(crate) fn put_back(home: &Path) -> Result<(), EnvironmentError> {
         return Ok(());
     }
     clear_place(home)?;
+    // Before another one can come to the place.
+    forget_made(home)?;
     std::fs::rename(&aside, home)
         .map_err(|source| EnvironmentError::writing("put back", home.to_owned(), source))
 }
 
-/// As [`put_back`], of a run that was killed: what has come to stand in the place since may be somebody's, and is kept.
+/// As [`put_back`], of a run that was killed: what has come to stand in the place since may be somebody's, and is kept unless
+/// our conda was seen to make it.
 ///
 /// # Errors
 /// When it stays there.
 pub(crate) fn put_back_after_a_kill(home: &Path) -> Result<(), EnvironmentError> {
-    if aside_of(home).is_dir() && home.symlink_metadata().is_ok() {
+    if aside_of(home).is_dir() && home.symlink_metadata().is_ok() && !is_made_by_us(home) {
         check_nothing_mounted(home)?;
         let place = |number: u32| home.with_file_name(format!("{}{number}", found_name(home)));
         let is_free = |place: &PathBuf| place.symlink_metadata().is_err();
@@ -123,6 +159,30 @@ fn found_name(home: &Path) -> String {
     format!(".{}.cjm-found-", home.file_name().unwrap_or_default().to_string_lossy())
 }
 
+/// Which folder lies there. Its number alone may be that of a later one.
+fn identity(path: &Path) -> Option<String> {
+    let found = path.symlink_metadata().ok().filter(std::fs::Metadata::is_dir)?;
+    let born = found.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{} {} {}", found.dev(), found.ino(), born.as_nanos()))
+}
+
+/// Whether what lies there has come while our conda made it.
+fn is_made_by_us(home: &Path) -> bool {
+    let known = read_regular_to_string(&made_of(home), MADE_BYTES_MAX).ok();
+    known.is_some() && known == identity(home)
+}
+
+fn forget_made(home: &Path) -> Result<(), EnvironmentError> {
+    let note = made_of(home);
+    gone(std::fs::remove_file(&note)).map_err(|source| EnvironmentError::removing(note, source))
+}
+
+/// Beside the place: which folder has come there.
+fn made_of(home: &Path) -> PathBuf {
+    let name = home.file_name().unwrap_or_default().to_string_lossy();
+    home.with_file_name(format!(".{name}.cjm-made"))
+}
+
 /// Makes `link` lead to `home`.
 pub(crate) fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
     if std::fs::read_link(link).is_ok_and(|known| known == home) {
@@ -145,6 +205,7 @@ pub(crate) fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
 /// When it stays.
 pub(crate) fn forget(home: &Path) -> Result<(), EnvironmentError> {
     rests_of(home).iter().try_for_each(|rest| remove_dir(rest))?;
+    forget_made(home)?;
     remove_dir(&aside_of(home))
 }
 
@@ -221,6 +282,31 @@ mod tests {
         waits.let_go().expect("let go");
         put_back(&home).expect("nothing waits");
         assert!(home.join("new").exists() && names(&home) == ["its-env"] && link.exists());
+    }
+
+    #[tokio::test]
+    async fn what_our_conda_was_seen_to_make_goes_after_a_kill_and_what_came_in_its_place_stays() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (home, link, _) = environment(folder.path());
+        for is_replaced in [false, true] {
+            let waits = SetAside::take(&home, &link, None).expect("set aside");
+            assert!(!made_of(&home).exists(), "nothing is known of it");
+            let conda = async {
+                make(&home);
+                while !is_made_by_us(&home) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            waits.while_made(conda).await;
+            std::mem::forget(waits);
+            if is_replaced {
+                std::fs::rename(&home, folder.path().join("conda/away")).expect("moved");
+                make(&home);
+            }
+            put_back_after_a_kill(&home).expect("put back");
+            assert!(home.join("old").exists() && !made_of(&home).exists());
+            assert_eq!(found_in_its_place(&home).len(), usize::from(is_replaced));
+        }
     }
 
     #[test]
