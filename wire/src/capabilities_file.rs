@@ -359,8 +359,10 @@ impl Entry {
         if self.env_name.is_empty() {
             return broken("needs an `env_name`", &["env_name"], name_it);
         }
-        if !crate::InstanceId::is_valid(&self.env_name) {
-            return broken("`env_name` must be 1 to 64 letters, digits, `-` or `_`", &[], name_it);
+        // Programs are told the name, and would take it for an option.
+        if !crate::InstanceId::is_valid(&self.env_name) || self.env_name.starts_with('-') {
+            let rule = "`env_name` must be 1 to 64 letters, digits, `-` or `_`, and not begin with `-`";
+            return broken(rule, &[], name_it);
         }
         match (self.env_file.is_some(), self.python_version.is_some()) {
             (true, true) => broken(
@@ -399,6 +401,7 @@ mod tests {
             ("{name: a, manifest: m, package: p}", "\"a\""),
             ("{name: a, package: p, env_name: e}", "\"a\""),
             ("{name: a, package: p, env_name: e, python_version: '3', env_file: f}", "\"a\""),
+            ("{name: a, package: p, env_name: -rf, python_version: '3'}", "\"a\""),
             ("{name: '', manifest: m}", "number 1"),
             ("{name: a, manifest: m}\n- {name: a, manifest: m}", "\"a\""),
         ] {

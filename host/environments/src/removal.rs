@@ -23,6 +23,7 @@ use cjm_catalog::{Catalog, CatalogEntry, MANIFEST_BYTES_MAX, Settings, installat
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
 use cjm_wire::Manifest;
+use cjm_wire::manifest::ManifestError;
 use cjm_wire::runtime::Runtime;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -141,6 +142,7 @@ pub async fn plan_removal(
         let named = file.capabilities.into_iter().find(|known| known.name == capability);
         env_name = named.map(|known| known.env_name).filter(|name| !name.is_empty());
     }
+    check_env_name(entry, env_name.as_deref())?;
     let environment = match &env_name {
         Some(name) => find_environment(settings, name).await?,
         None => Place::Missing,
@@ -170,6 +172,22 @@ pub async fn plan_removal(
         adapters,
         spares_namesake: false,
         data_dir: settings.data_dir.clone(),
+    })
+}
+
+/// Refuses where a manifest that our installation wrote names what cannot be an environment any more: its own would stay, and
+/// nobody be told.
+fn check_env_name(entry: &CatalogEntry, env_name: Option<&str>) -> Result<(), EnvironmentError> {
+    let is_ours = entry.manifest.install.installer_version.starts_with(installation::INSTALLER);
+    let Some(name) = env_name.filter(|name| is_ours && !InstanceId::is_valid(name)) else { return Ok(()) };
+    let key = ["install", "conda_env"].join(".");
+    let message = format!(
+        "\"{name}\" is no name of an environment (1 to 64 letters, digits, `-` or `_`), so which one goes with the tool is not \
+         known, and nothing was removed"
+    );
+    Err(EnvironmentError::Manifest {
+        path: entry.path.clone(),
+        source: ManifestError::Invalid { key, message },
     })
 }
 

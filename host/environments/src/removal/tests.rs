@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::interpreters::Interpreter;
+use cjm_catalog::settings::CliOverrides;
+use cjm_wire::describe::Described as _;
 
 /// That of `tool`, which lives in an environment of its own.
 fn of_its_env(data_dir: &Path) -> Removal {
@@ -157,4 +159,33 @@ fn who_uses_an_environment_is_asked_once_no_call_begins_with_it_and_what_is_used
     assert_eq!(Stamp::read(&home), Some(stamp), "it is as it was");
     removal.take_from_calls(|| ask(Ok(()))).expect("nobody uses it");
     assert_eq!((Stamp::read(&home), asked), (None, 3));
+}
+
+#[tokio::test]
+async fn a_tool_whose_environment_has_no_name_any_more_is_not_taken_from_it() {
+    let data = tempfile::tempdir().expect("tempdir");
+    let told = CliOverrides { data_dir: Some(data.path().to_owned()), ..CliOverrides::default() };
+    let home = |name: &str| (name == "HOME").then(|| data.path().as_os_str().to_owned());
+    let settings = Settings::resolve_from(&told, &home, data.path()).expect("settings");
+    std::fs::create_dir(data.path().join("manifests")).expect("made");
+    let plan = async |env_name: &str, installer: &str| {
+        let manifest = serde_json::json!({
+            "format_version": "2.0",
+            "install": {"conda_env": env_name, "python_path": "/none/python", "installer_version": installer},
+            "code": {"name": "tool", "version": "1", "module": "m", "class": "C"},
+        });
+        std::fs::write(data.path().join("manifests/tool.json"), manifest.to_string()).expect("written");
+        plan_removal(&settings, "tool", None).await
+    };
+    for name in [".", "../../x", "its env"] {
+        let refused = plan(name, "cjm-ctl 1").await.expect_err("its environment would stay, untold");
+        let message = refused.to_string();
+        let is_told =
+            message.contains("tool.json") && message.contains(&format!("install.conda_env: \"{name}\""));
+        assert!(is_told, "{message}");
+        assert!(refused.next_step().contains("`install.conda_env`"), "{}", refused.next_step());
+        // Conda has names that ours are none of.
+        assert!(plan(name, "").await.is_ok());
+    }
+    assert!(plan("its-env", "cjm-ctl 1").await.is_ok());
 }
