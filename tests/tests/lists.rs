@@ -431,6 +431,11 @@ fn a_list_without_its_key_or_in_another_encoding_is_told_alike_by_validate_and_i
     }
     let told = world.run(&["validate", &empty]).expect(exit::DOMAIN);
     assert!(told.stderr.contains("line 1, column 13: `capabilities` is empty"), "{}", told.describe());
+    for text in ["", "\n", "# to be written\n"] {
+        let nothing = write_list(&world, "nothing.yaml", text);
+        let told = world.run(&["validate", &nothing]).expect(exit::DOMAIN);
+        assert!(told.stderr.contains("nothing.yaml is empty"), "{}", told.describe());
+    }
 }
 
 #[test]

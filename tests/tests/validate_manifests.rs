@@ -257,3 +257,21 @@ fn an_installed_manifest_that_was_taken_before_is_told_with_the_step_that_helps(
     }
     world.assert_nothing_left();
 }
+
+/// Other keys a manifest may have, of versions to come and of the ancestor.
+#[test]
+fn a_mistyped_key_of_a_manifest_that_nobody_reads_is_told_and_a_key_of_its_own_is_not() {
+    let world = World::new();
+    let runtime = json!({"kind": "executable", "program": "true", "actions": {"go": {"argv": []}}});
+    let code = json!({"runtime": runtime, "worker_env_pass": ["MY_TOKEN"], "actions": [], "mine": 1});
+    let mut text = manifest("tool", &code, &json!({}));
+    text["overides"] = json!({"a": 1});
+    text["notes"] = json!("mine");
+    let file = world.write("tool.json", text.to_string()).display().to_string();
+    let verdict = world.run(&["validate", &file, "--json"]).expect(exit::OK).json();
+    let expected = [
+        "overides: there is no such key (did you mean \"overrides\"?), and nobody reads it",
+        "code.worker_env_pass: there is no such key (did you mean \"worker_env\"?), and nobody reads it",
+    ];
+    assert_eq!(verdict["warnings"], json!(expected), "{verdict:#}");
+}

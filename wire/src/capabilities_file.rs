@@ -311,7 +311,7 @@ fn salvaged(text: &str) -> Vec<Entry> {
 
 /// A rule that an entry breaks.
 struct Broken {
-    message: &'static str,
+    message: String,
     /// Keys whose absence breaks it: one that is like them was meant.
     missing: &'static [&'static str],
     cure: &'static str,
@@ -331,7 +331,8 @@ impl Broken {
 
 impl Entry {
     fn check(&self) -> Result<(), Broken> {
-        let broken = |message, missing, cure| Err(Broken { message, missing, cure });
+        let broken =
+            |message: &str, missing, cure| Err(Broken { message: message.to_owned(), missing, cure });
         if self.name.is_empty() {
             return broken("needs a `name`", &["name"], "write `name: NAME`, by which it is told");
         }
@@ -354,15 +355,17 @@ impl Entry {
 
     /// What a package needs beside itself.
     fn check_environment(&self) -> Result<(), Broken> {
-        let broken = |message, missing, cure| Err(Broken { message, missing, cure });
+        let broken =
+            |message: &str, missing, cure| Err(Broken { message: message.to_owned(), missing, cure });
         let name_it = "write `env_name: NAME`, the name of its environment";
         if self.env_name.is_empty() {
             return broken("needs an `env_name`", &["env_name"], name_it);
         }
         // Programs are told the name, and would take it for an option.
         if !crate::InstanceId::is_valid(&self.env_name) || self.env_name.starts_with('-') {
-            let rule = "`env_name` must be 1 to 64 letters, digits, `-` or `_`, and not begin with `-`";
-            return broken(rule, &[], name_it);
+            let found = shown(&self.env_name.as_str().into());
+            let rule = "must be 1 to 64 letters, digits, `-` or `_`, and not begin with `-`";
+            return broken(&format!("`env_name` is {found}, and {rule}"), &[], name_it);
         }
         match (self.env_file.is_some(), self.python_version.is_some()) {
             (true, true) => broken(
@@ -552,6 +555,10 @@ mod tests {
             (
                 "{name: a, package: p, env_name: e, python_version: 3, env_file: f}",
                 "`env_file`, and has both",
+            ),
+            (
+                "{name: a, package: p, env_name: ../x, python_version: 3}",
+                "`env_name` is \"../x\", and must be 1 to 64 letters, digits, `-` or `_`",
             ),
         ] {
             let told = told(&format!("- {entry}\n"));

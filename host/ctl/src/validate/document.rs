@@ -23,12 +23,16 @@ use cjm_wire::composition::{Composition, CompositionError};
 use cjm_wire::describe::ErrorReport;
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::placed::{Place, Placed};
+use cjm_wire::suggestions::{in_words, suggestions};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Resource keys that the host once read; what a tool needs is measured now.
 const STALE_RESOURCES: [&str; 3] = ["min_gpu_vram_mb", "recommended_gpu_vram_mb", "min_system_ram_mb"];
+
+/// A key of `code` that looking into a class gives.
+const SAID_BY_CLASS: &str = "actions";
 
 const MANIFEST_SCHEMA: &str = include_str!("../../../../manifests/schema/manifest-2.0.schema.json");
 const ADAPTER_SCHEMA: &str = include_str!("../../../../manifests/schema/adapter-manifest.schema.json");
@@ -343,5 +347,25 @@ fn odd_in_manifest(manifest: &Manifest) -> Vec<String> {
         .iter()
         .filter(|key| resources.is_some_and(|resources| resources.get(**key).is_some()))
         .map(|key| format!("code.resources.{key}: nobody reads it; what a tool needs is measured"));
-    single.chain(stale).collect()
+    single.chain(stale).chain(mistyped_in_manifest(manifest)).collect()
+}
+
+/// Keys beside those that are read, where one is like them: others a manifest may have, which survive a rewrite.
+fn mistyped_in_manifest(manifest: &Manifest) -> Vec<String> {
+    let schema: Value = serde_json::from_str(MANIFEST_SCHEMA).unwrap_or_default();
+    let mistyped = |(within, at, unknown): (&str, &str, &Map<String, Value>)| -> Vec<String> {
+        let known = schema.pointer(at).and_then(Value::as_object);
+        let told = |key: &String| {
+            let meant = suggestions(key, known.into_iter().flatten().map(|(known, _)| known.as_str()));
+            let words = in_words(&meant);
+            (!meant.is_empty())
+                .then(|| format!("{within}{key}: there is no such key{words}, and nobody reads it"))
+        };
+        unknown.keys().filter(|key| *key != SAID_BY_CLASS).filter_map(told).collect()
+    };
+    let places = [
+        ("", "/properties", &manifest.unknown),
+        ("code.", "/properties/code/properties", &manifest.code.unknown),
+    ];
+    places.into_iter().flat_map(mistyped).collect()
 }

@@ -49,12 +49,21 @@ pub(crate) fn detect(path: &Path, text: &str) -> Option<Format> {
 /// Whether it is a list of capabilities without its key. Other programs have lists of things with names, too: that is asked
 /// of a file that somebody names, and not of one that lies somewhere.
 pub(crate) fn is_bare_list(path: &Path, text: &str) -> bool {
-    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let Some(Placed { value, .. }) = is_yaml.then(|| Placed::parse(text).ok()).flatten() else {
+    let Some(Placed { value, .. }) = is_yaml(path).then(|| Placed::parse(text).ok()).flatten() else {
         return false;
     };
     let is_entry = |element: &Value| ENTRY_KEYS.iter().any(|key| element.get(key).is_some());
     value.as_array().is_some_and(|elements| !elements.is_empty() && elements.iter().all(is_entry))
+}
+
+/// Whether nothing is in it: of a YAML file, nothing but comments.
+pub(crate) fn is_empty(path: &Path, text: &str) -> bool {
+    let is_nothing = || Placed::parse(text).is_ok_and(|document| document.value.is_null());
+    text.trim().is_empty() || (is_yaml(path) && is_nothing())
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 /// Whether it is a composition for certain: other programs' files have inputs as well.

@@ -164,6 +164,13 @@ fn read(path: &Path, asked: Option<Format>) -> Result<(Format, String), Fault> {
         Some(format) => Ok((format, text)),
         None => {
             let keys: Vec<String> = format::keys(&text).into_iter().take(KEYS_TOLD_MAX).collect();
+            if format::is_empty(path, &text) {
+                return Err(Fault::new(
+                    "validate.unknown_format",
+                    format!("{} is empty", path.display()),
+                    "write a list (`capabilities:`) or a composition (`nodes:`) into it",
+                ));
+            }
             let what = match keys.as_slice() {
                 [] => "by its name".to_owned(),
                 keys => format!(
