@@ -83,6 +83,10 @@ fn came_from(manifest: &Manifest, entry: &Entry, list: &Path) -> bool {
         return is_copied(manifest, entry, base);
     }
     let Some(env_name) = env_name_of(manifest) else { return false };
+    // It takes nothing over from another list.
+    if entry.fault.is_some() && other_list(manifest, list).is_some() {
+        return false;
+    }
     if entry.fault.is_some() && entry.env_name.is_empty() {
         return is_from(manifest, &entry.package, base);
     }
