@@ -146,6 +146,17 @@ pub(crate) fn recover(
         .map_err(|source| EnvironmentError::writing("put back", environment.to_owned(), source))
 }
 
+/// The file names of the manifests that an installation writes or removes.
+pub(crate) fn names_touched(
+    adapters: &[(String, AdapterManifest)],
+    now: &str,
+    before: Option<&Stamp>,
+) -> Vec<String> {
+    let held = before.map(|old| old.capability.as_str());
+    let capabilities = std::iter::once(now).chain(held).map(|name| format!("{name}.json"));
+    adapters.iter().map(|(name, _)| name.clone()).chain(capabilities).collect()
+}
+
 fn put_back_manifests(
     environment: &Path,
     manifests: &Path,

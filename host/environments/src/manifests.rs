@@ -17,6 +17,8 @@ const SAID_BY_CLASS: [&str; 1] = ["actions"];
 const MISPLACED: &str = "runtime";
 /// In the name under which something is kept that is no manifest.
 const BROKEN: &str = "broken";
+/// In the name under which something is kept that another one takes the place of.
+const REPLACED: &str = "replaced";
 /// Largest of those that are compared with what is to be kept, in bytes.
 const KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -70,29 +72,42 @@ fn kept_name(path: &Path, why: &str) -> PathBuf {
     PathBuf::from(kept)
 }
 
+/// Whether an installation made it: that says from what.
+pub(crate) fn is_installed(manifest: &Manifest) -> bool {
+    !manifest.install.package_source.is_empty()
+}
+
 /// Where a manifest is kept when its tool is taken away, if no installation made it; it need not be one.
 pub(crate) fn kept_of(path: &Path) -> Option<PathBuf> {
-    let is_installed = read_existing(path).is_some_and(|read| !read.install.package_source.is_empty());
+    let is_installed = read_existing(path).as_ref().is_some_and(is_installed);
     let is_file = std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir());
     (is_file && !is_installed).then(|| kept_name(path, "removed"))
 }
 
-/// Keeps what stands in the place of a manifest and is none under a second name, for whoever wrote it; says which. What an
-/// installation that failed had kept so is not kept again.
+/// Keeps what stands in the place of a manifest and no installation made under a second name, for whoever wrote it; says
+/// which. What an installation that failed had kept so is not kept again.
 ///
 /// # Errors
 /// When it cannot be kept; nothing has changed then.
-pub(crate) fn keep_what_is_none(path: &Path) -> Result<Option<String>, EnvironmentError> {
+pub(crate) fn keep_what_is_not_ours(path: &Path) -> Result<Option<String>, EnvironmentError> {
+    // What a link leads to stays where it is.
     let has_words = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
-    if !has_words || read_existing(path).is_some() {
+    let there = read_existing(path);
+    if !has_words || there.as_ref().is_some_and(is_installed) {
         return Ok(None);
     }
-    let kept = match kept_already(path) {
+    let (why, what) = match there {
+        None => (BROKEN, "what stood there was no manifest".to_owned()),
+        Some(Manifest { code: Code { name, version, .. }, .. }) => {
+            (REPLACED, format!("{name} {version} stood there, which no installation made"))
+        }
+    };
+    let kept = match kept_already(path, why) {
         Some(kept) => kept,
-        None => keep_once(path)?,
+        None => keep_once(path, why)?,
     };
     Ok(Some(format!(
-        "{}: what stood there was no manifest, and is kept as {}: copy from it what you need",
+        "{}: {what}, and is kept as {}: copy from it what you need",
         path.display(),
         kept.display()
     )))
@@ -110,8 +125,8 @@ pub(crate) fn link_in_words(path: &Path) -> Option<String> {
     ))
 }
 
-fn keep_once(path: &Path) -> Result<PathBuf, EnvironmentError> {
-    let kept = kept_name(path, BROKEN);
+fn keep_once(path: &Path, why: &str) -> Result<PathBuf, EnvironmentError> {
+    let kept = kept_name(path, why);
     // That needs no room on the disk; manifests are replaced and never written into.
     let done = std::fs::hard_link(path, &kept).or_else(|_| std::fs::copy(path, &kept).map(|_| ()));
     done.map_err(|source| {
@@ -123,9 +138,9 @@ fn keep_once(path: &Path) -> Result<PathBuf, EnvironmentError> {
 }
 
 /// Where the very same is kept.
-fn kept_already(path: &Path) -> Option<PathBuf> {
+fn kept_already(path: &Path, why: &str) -> Option<PathBuf> {
     let words = read_regular(path, KEPT_BYTES_MAX).ok()?;
-    let begins = format!("{}.{BROKEN}-", path.file_name()?.to_string_lossy());
+    let begins = format!("{}.{why}-", path.file_name()?.to_string_lossy());
     let beside = std::fs::read_dir(path.parent()?).ok()?.flatten();
     let mut kept = beside.filter(|one| one.file_name().to_string_lossy().starts_with(&begins));
     kept.find(|one| read_regular(&one.path(), KEPT_BYTES_MAX).is_ok_and(|kept| kept == words))
@@ -138,7 +153,7 @@ fn kept_already(path: &Path) -> Option<PathBuf> {
 /// # Errors
 /// When it stays there.
 pub(crate) fn keep_replaced(path: &Path) -> Result<String, EnvironmentError> {
-    let kept = kept_name(path, "replaced");
+    let kept = kept_name(path, REPLACED);
     std::fs::rename(path, &kept).map_err(|source| EnvironmentError::writing("keep", kept.clone(), source))?;
     Ok(format!(
         "{}: what was written there after an update had been killed is kept as {}: copy from it what you need",
@@ -197,12 +212,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("tempdir");
         let path = folder.path().join("tool.json");
         std::fs::write(&path, "mine").expect("written");
-        let keep = || keep_what_is_none(&path).expect("kept").expect("told");
+        let keep = || keep_what_is_not_ours(&path).expect("kept").expect("told");
         let told = keep();
         assert_eq!(keep(), told, "the same name is told again");
         assert_eq!(path.metadata().expect("there").nlink(), 2, "no half of a copy on a full disk");
         write_whole(&path, b"").expect("replaced");
-        assert!(keep_what_is_none(&path).expect("nothing to keep").is_none());
+        assert!(keep_what_is_not_ours(&path).expect("nothing to keep").is_none());
         write_whole(&path, b"other").expect("replaced");
         assert_ne!(keep(), told);
         let linked = folder.path().join("linked.json");

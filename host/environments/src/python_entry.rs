@@ -8,11 +8,11 @@ use crate::elsewhere::{installed_in, own_stamp, renew_place};
 use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, hash_bytes, own_home};
 use crate::first_note::FirstNote;
-use crate::former::{Former, clear_place, recover, rests_of};
+use crate::former::{Former, clear_place, names_touched, recover, rests_of};
 use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
-use crate::manifests::{keep_from, keep_promises, keep_what_is_none, link_in_words, read_existing};
+use crate::manifests::{keep_from, keep_promises, keep_what_is_not_ours, link_in_words, read_existing};
 use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
@@ -253,7 +253,7 @@ impl<'a> PythonEntry<'a> {
             former.keep_manifests(&names_touched(&adapters, &capability, before.as_ref()))?;
         }
         let adapters = self.write_adapters(former.as_ref(), adapters)?;
-        warnings.extend(self.replaced_list(&capability));
+        warnings.extend(self.replaced(&capability)?);
         let earlier = before.and_then(|before| self.earlier(&before, &capability));
         let (manifest, values) =
             self.write_manifest(former.as_ref(), found.code, &lock, &version, &tools.uv, earlier.as_ref())?;
@@ -505,7 +505,6 @@ impl<'a> PythonEntry<'a> {
             next_step: WORDS_STEP.into(),
             stderr_tail: Vec::new(),
         })?;
-        values.extend(keep_what_is_none(&path)?);
         values.extend(link_in_words(&path));
         Former::write(former, &path, text.as_bytes())?;
         Ok((path, values))
@@ -547,10 +546,12 @@ impl<'a> PythonEntry<'a> {
         adapters.into_iter().map(write).collect()
     }
 
-    /// That what is replaced came from another list.
-    fn replaced_list(&self, capability: &str) -> Option<String> {
-        let existing = read_existing(&self.manifests.join(format!("{capability}.json")))?;
-        replaced_in_words(capability, list_of(&existing).as_deref(), self.list)
+    /// What is replaced that came from no installation, which is kept, or from another list.
+    fn replaced(&self, capability: &str) -> Result<Option<String>, EnvironmentError> {
+        let path = self.manifests.join(format!("{capability}.json"));
+        let kept = keep_what_is_not_ours(&path)?;
+        let list = read_existing(&path).and_then(|existing| list_of(&existing));
+        Ok(kept.or_else(|| replaced_in_words(capability, list.as_deref(), self.list)))
     }
 
     /// What the user set in a tool goes along with its new name, unless it has been here under that one.
@@ -586,13 +587,6 @@ impl<'a> PythonEntry<'a> {
         let gone = remove_old(&self.manifests, &manifest, warnings);
         if is_same_tool { (gone, None) } else { (None, gone) }
     }
-}
-
-/// The file names of the manifests that an installation writes or removes.
-fn names_touched(adapters: &[(String, AdapterManifest)], now: &str, before: Option<&Stamp>) -> Vec<String> {
-    let held = before.map(|old| old.capability.as_str());
-    let capabilities = std::iter::once(now).chain(held).map(|name| format!("{name}.json"));
-    adapters.iter().map(|(name, _)| name.clone()).chain(capabilities).collect()
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {

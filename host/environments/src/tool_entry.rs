@@ -132,7 +132,10 @@ pub(crate) fn install(
                 let before = there.as_ref().and_then(list_of);
                 warnings.extend(replaced_in_words(&manifest.code.name, before.as_deref(), list));
             }
-            warnings.extend(keep_what_is_none(&target)?);
+            // Of one that is installed where it lies nothing is replaced that its writer did not name.
+            if !is_same_file(source, &target) {
+                warnings.extend(keep_what_is_not_ours(&target)?);
+            }
             warnings.extend(link_in_words(&target));
             write_whole(&target, manifest.to_file_text().as_bytes())?;
             Outcome::Installed
