@@ -130,6 +130,27 @@ fn mamba_makes_environments_below_the_projects_own_prefix() {
     );
 }
 
+/// The place of its link is its own then.
+#[test]
+fn an_environment_that_conda_makes_in_the_data_directory_stays_in_its_place() {
+    check(
+        "data_dir: ./.cjm\nruntime: {mode: local, conda_type: miniforge, prefix: ./.cjm}\n",
+        |both| both.file(".cjm/envs/my-env"),
+        |both| {
+            let (file, home) = (both.file("env.yml"), both.file(".cjm/envs/my-env"));
+            let (file, home) = (file.display(), home.display());
+            vec![
+                "mamba --version".into(),
+                "mamba env list --json".into(),
+                format!("mamba env create -f {file} -p {home} --dry-run --json"),
+                format!("mamba env create -f {file} -p {home}"),
+                "mamba env list --json".into(),
+            ]
+        },
+        "an_environment_that_conda_makes_in_the_data_directory_stays_in_its_place",
+    );
+}
+
 #[test]
 fn micromamba_has_a_root_of_the_projects_own() {
     check(

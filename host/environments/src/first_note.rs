@@ -6,6 +6,8 @@
 
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
+use crate::owners::is_home;
+use crate::set_aside::keep_what_stands_in;
 use cjm_catalog::beginning::{Beginning, note_beside, note_text};
 use cjm_catalog::installation::former_of;
 use std::path::Path;
@@ -20,13 +22,18 @@ pub(crate) struct FirstNote<'a> {
 }
 
 impl FirstNote<'_> {
-    /// Says that this environment is made for the first time, before anything of it is: no manifest speaks for it.
+    /// Says that this environment is made for the first time, before anything of it is. What stands in its place, where
+    /// neither a note nor one of the `manifests` speaks for it, is somebody's and is kept beside it: from now on it is ours.
+    /// Where conda makes it, by an `env_file`, what conda has made there is gone on with.
     ///
     /// # Errors
-    /// When it cannot be said; nothing was made then.
-    pub(crate) fn begin(self) -> Result<(), EnvironmentError> {
+    /// When it cannot be said or kept; nothing was made then.
+    pub(crate) fn begin(self, manifests: &Path, of_conda: bool) -> Result<(), EnvironmentError> {
         // What an earlier run of the same entry has found out stays known, and what one of any entry has had conda begin.
         let known = self.read();
+        if !known.is_noted && !is_home(&known.env_name, manifests) {
+            keep_what_stands_in(self.environment, of_conda)?;
+        }
         let same = known.entry.as_deref() == Some(self.entry);
         self.write(known.capability.as_deref().filter(|_| same), known.of_conda)
     }
@@ -90,7 +97,7 @@ mod tests {
             ("conda was asked for it", true, &|note| note.tell_conda(true).expect("told")),
             ("conda was asked for it by an earlier run, of another entry", true, &|note| {
                 note.tell_conda(true).expect("told");
-                FirstNote { entry: "other", ..note }.begin().expect("begun");
+                FirstNote { entry: "other", ..note }.begin(Path::new("/none"), false).expect("begun");
             }),
             ("conda has begun it, and its tool is known", true, &|note| {
                 note.tell_conda(true).and_then(|()| note.tell_capability("tool")).expect("told");
@@ -103,7 +110,7 @@ mod tests {
             let data = tempfile::tempdir().expect("tempdir");
             let environment = data.path().join("its-env");
             let note = FirstNote { list: Path::new("/l.yaml"), entry: "entry", environment: &environment };
-            note.begin().expect("begun");
+            note.begin(Path::new("/none"), false).expect("begun");
             deed(note);
             note.forget();
             assert_eq!(note.read().is_noted, stays, "{what}");
@@ -117,11 +124,11 @@ mod tests {
         let note = FirstNote { list: Path::new("/l.yaml"), entry: "entry", environment: &environment };
         note.tell_conda(true).expect("nothing to tell");
         assert!(!note.read().is_noted);
-        note.begin().and_then(|()| note.tell_capability("tool")).expect("told");
-        note.begin().expect("begun again");
+        note.begin(Path::new("/none"), false).and_then(|()| note.tell_capability("tool")).expect("told");
+        note.begin(Path::new("/none"), false).expect("begun again");
         assert_eq!(note.read().capability.as_deref(), Some("tool"));
         let other = FirstNote { entry: "other", ..note };
-        other.begin().expect("begun by another");
+        other.begin(Path::new("/none"), false).expect("begun by another");
         assert_eq!((other.read().capability, other.read().entry.as_deref()), (None, Some("other")));
     }
 }

@@ -250,7 +250,7 @@ impl Installation<'_> {
         }
         let may_begin = match python.held() {
             Some(held) => AskInUse::check(self.in_use.as_ref(), &held),
-            None => python.note().begin(),
+            None => python.begin(),
         };
         match may_begin {
             Err(error) => ended(Ok(self.refused(entry, &error, python.found()))),

@@ -2,7 +2,7 @@
 
 use crate::error::EnvironmentError;
 use crate::introspection::requirement_name;
-use crate::manifests::read_existing;
+use crate::manifests::{is_installed, read_existing};
 use crate::package::{Folder, folder_of};
 use crate::steps::Whence;
 use cjm_catalog::installation::{env_name_of, is_gone, list_of};
@@ -76,17 +76,22 @@ fn installed(manifests: &Path) -> impl Iterator<Item = Manifest> {
     files.filter_map(|file| read_existing(&file.path()))
 }
 
+/// Whether an installed tool lives in the environment of this name.
+pub(crate) fn is_home(env_name: &str, manifests: &Path) -> bool {
+    installed(manifests).any(|one| is_installed(&one) && env_name_of(&one).as_deref() == Some(env_name))
+}
+
 fn came_from(manifest: &Manifest, entry: &Entry, list: &Path) -> bool {
     let base = list.parent().unwrap_or(Path::new("/"));
+    // It takes nothing over from another list.
+    if entry.fault.is_some() && other_list(manifest, list).is_some() {
+        return false;
+    }
     // Only one with a fault has both.
     if entry.manifest.is_some() && entry.package.is_empty() {
         return is_copied(manifest, entry, base);
     }
     let Some(env_name) = env_name_of(manifest) else { return false };
-    // It takes nothing over from another list.
-    if entry.fault.is_some() && other_list(manifest, list).is_some() {
-        return false;
-    }
     if entry.fault.is_some() && entry.env_name.is_empty() {
         return is_from(manifest, &entry.package, base);
     }

@@ -193,7 +193,8 @@ impl<'a> PythonEntry<'a> {
     /// What somebody has put where something was put back after a kill, and where it is now, for people.
     pub(crate) fn found(&self) -> Vec<String> {
         let of_conda = std::fs::read_link(&self.environment).map(|home| found_in_its_place(&home));
-        self.found.iter().cloned().chain(of_conda.into_iter().flatten()).collect()
+        let beside = found_in_its_place(&self.environment).into_iter().chain(of_conda.into_iter().flatten());
+        self.found.iter().cloned().chain(beside).collect()
     }
 
     /// Puts back what an installation that was killed had kept.
@@ -305,6 +306,11 @@ impl<'a> PythonEntry<'a> {
             stamp.write(&self.environment)?;
             Err(in_use)
         })
+    }
+
+    /// Says that it is made for the first time.
+    pub(crate) fn begin(&self) -> Result<(), EnvironmentError> {
+        self.note().begin(&self.manifests, self.conda.is_some())
     }
 
     /// What says that it is made for the first time.

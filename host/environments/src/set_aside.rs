@@ -9,6 +9,7 @@ use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, remove_dir, write_whole};
 use crate::former::{clear_place, free_place, gone, rests_of};
 use crate::stamp::Stamp;
+use cjm_catalog::plain_path::is_same_file;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::describe::shell_word;
 use std::os::unix::fs::MetadataExt as _;
@@ -125,17 +126,33 @@ pub(crate) fn put_back(home: &Path) -> Result<(), EnvironmentError> {
 /// When it stays there.
 pub(crate) fn put_back_after_a_kill(home: &Path) -> Result<(), EnvironmentError> {
     if aside_of(home).is_dir() && home.symlink_metadata().is_ok() && !is_made_by_us(home) {
-        check_nothing_mounted(home)?;
-        let place = |number: u32| home.with_file_name(format!("{}{number}", found_name(home)));
-        let is_free = |place: &PathBuf| place.symlink_metadata().is_err();
-        let kept = (1..u32::MAX).map(place).find(is_free).unwrap_or_else(|| place(0));
-        std::fs::rename(home, kept)
-            .map_err(|source| EnvironmentError::writing("set aside", home.to_owned(), source))?;
+        keep(home)?;
     }
     put_back(home)
 }
 
-/// What was found in the place of an environment when that was put back after a kill, for people.
+/// Gives what stands in the place of an environment that is made for the first time another name: it is somebody's. What a
+/// link leads to is in nobody's way, an empty folder is nothing to keep, and what is `of_conda` works in its place alone.
+///
+/// # Errors
+/// When it stays there.
+pub(crate) fn keep_what_stands_in(home: &Path, of_conda: bool) -> Result<(), EnvironmentError> {
+    let is_in_the_way = home.symlink_metadata().is_ok_and(|found| !found.is_symlink());
+    let is_empty = || std::fs::read_dir(home).is_ok_and(|mut listing| listing.next().is_none());
+    let stays = of_conda && home.join("conda-meta").is_dir();
+    if is_in_the_way && !stays && !is_empty() { keep(home) } else { Ok(()) }
+}
+
+fn keep(home: &Path) -> Result<(), EnvironmentError> {
+    check_nothing_mounted(home)?;
+    let place = |number: u32| home.with_file_name(format!("{}{number}", found_name(home)));
+    let is_free = |place: &PathBuf| place.symlink_metadata().is_err();
+    let kept = (1..u32::MAX).map(place).find(is_free).unwrap_or_else(|| place(0));
+    std::fs::rename(home, kept)
+        .map_err(|source| EnvironmentError::writing("set aside", home.to_owned(), source))
+}
+
+/// What was found in the place of an environment when that was made or put back after a kill, for people.
 pub(crate) fn found_in_its_place(home: &Path) -> Vec<String> {
     let listing = home.parent().map(std::fs::read_dir).into_iter().flatten().flatten().flatten();
     let name = found_name(home);
@@ -147,8 +164,8 @@ pub(crate) fn found_in_its_place(home: &Path) -> Vec<String> {
     let told = |path: PathBuf| {
         let word = shell_word(&path.to_string_lossy());
         format!(
-            "{} stood in the place of its environment when that was put back after a kill: `rm -rf {word}` takes it away \
-             where nobody needs it",
+            "{} stood in the place of its environment when that was made or put back: `rm -rf {word}` takes it away where \
+             nobody needs it",
             path.display()
         )
     };
@@ -183,9 +200,10 @@ fn made_of(home: &Path) -> PathBuf {
     home.with_file_name(format!(".{name}.cjm-made"))
 }
 
-/// Makes `link` lead to `home`.
+/// Makes `link` lead to `home`, which may be its very place.
 pub(crate) fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
-    if std::fs::read_link(link).is_ok_and(|known| known == home) {
+    let is_home = !link.is_symlink() && is_same_file(link, home);
+    if is_home || std::fs::read_link(link).is_ok_and(|known| known == home) {
         return Ok(());
     }
     let failed = |source| EnvironmentError::writing("link", link.to_owned(), source);
@@ -325,6 +343,27 @@ mod tests {
         std::fs::create_dir_all(aside_of(&home).join("in the way")).expect("mkdir");
         assert!(SetAside::take(&home, &link, None).is_err());
         assert!(home.join("old").exists(), "it was never moved");
+    }
+
+    #[test]
+    fn what_stands_in_the_place_of_a_new_environment_is_kept_and_what_conda_made_there_stays_in_its_place() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let home = folder.path().join("envs/its-env");
+        std::fs::create_dir_all(home.join("conda-meta")).expect("mkdir");
+        keep_what_stands_in(&home, true).expect("looked at");
+        lead(&home, &home).expect("there already");
+        assert!(home.join("conda-meta").is_dir() && !home.is_symlink(), "it works in its place alone");
+        for number in [1, 2] {
+            keep_what_stands_in(&home, false).expect("kept");
+            let kept = home.with_file_name(format!(".its-env.cjm-found-{number}"));
+            assert!(kept.exists() && !home.exists() && found_in_its_place(&home).len() == number);
+            // A file may stand there as well.
+            std::fs::write(&home, "a list of mine").expect("written");
+        }
+        std::fs::remove_file(&home).expect("removed");
+        std::fs::create_dir(&home).expect("mkdir");
+        keep_what_stands_in(&home, false).expect("nothing to keep");
+        assert!(home.exists());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
-use crate::manifests::{keep_installation, keep_what_is_none, link_in_words, read_existing};
+use crate::manifests::{keep_installation, keep_what_is_not_ours, link_in_words, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
 use crate::user_values::settle;
 use crate::whole_code::settle_whole_code;
