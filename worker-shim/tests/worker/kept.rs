@@ -374,6 +374,7 @@ fn with_another_file_that_its_arguments_name_a_program_makes_its_files_anew() {
     let line = "echo run >> \"$3/runs\"; cat \"$1\" > \"$2\"";
     let action = json!({
         "argv": ["-c", line, "sh", "{input}", "{out}", "{data_dir}", file("tool.py"), "../../../beside",
+            "./.././../../with_dots",
             format!("--model={}", file("model").display()), {"when": "careful", "args": [file("optional")]},
             {"when": "list", "args": ["{list}"]}],
         "parameters": {"input": {"type": "input_file", "required": true}, "list": {"type": "path"},
@@ -402,21 +403,23 @@ fn with_another_file_that_its_arguments_name_a_program_makes_its_files_anew() {
     expect(4, "another file of an option", json!({}));
     std::fs::write(worker.data_dir().join("beside"), "x").unwrap();
     expect(5, "a file named as the program sees it", json!({}));
+    std::fs::write(worker.data_dir().join("with_dots"), "x").unwrap();
+    expect(6, "and one with dots between", json!({}));
     std::fs::write(file("optional"), "another").unwrap();
-    expect(5, "a file that is no argument of this call", json!({}));
-    expect(6, "it is one now", json!({"careful": true}));
+    expect(6, "a file that is no argument of this call", json!({}));
+    expect(7, "it is one now", json!({"careful": true}));
     replace(&file("optional"));
-    expect(7, "and another", json!({"careful": true}));
+    expect(8, "and another", json!({"careful": true}));
 
     let list = json!({"list": file("list")});
-    expect(8, "a path where nothing is", list.clone());
+    expect(9, "a path where nothing is", list.clone());
     std::fs::write(file("list"), "x").unwrap();
-    expect(9, "now there is a file", list.clone());
+    expect(10, "now there is a file", list.clone());
     replace(&file("list"));
-    expect(10, "and another", list.clone());
+    expect(11, "and another", list.clone());
     std::fs::remove_file(file("list")).unwrap();
     std::fs::create_dir(file("list")).unwrap();
-    expect(11, "a folder", list.clone());
+    expect(12, "a folder", list.clone());
     std::fs::write(file("list").join("in it"), "x").unwrap();
-    expect(11, "what lies in a folder is not looked at", list);
+    expect(12, "what lies in a folder is not looked at", list);
 }

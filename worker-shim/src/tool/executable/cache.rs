@@ -32,7 +32,7 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The record, inside the directory it speaks of.
 const RECORD_FILE: &str = ".kept.json";
@@ -274,9 +274,11 @@ fn literal(template: &str) -> Option<String> {
 fn as_the_program_sees(work_dir: &Path, name: &str) -> PathBuf {
     let mut directory = work_dir.join("of-the-call");
     let mut parts = Path::new(name).components();
-    while parts.as_path().starts_with("..") {
+    while let Some(first @ (Component::ParentDir | Component::CurDir)) = parts.clone().next() {
         parts.next();
-        directory.pop();
+        if first == Component::ParentDir {
+            directory.pop();
+        }
     }
     directory.join(parts.as_path())
 }
