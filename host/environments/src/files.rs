@@ -8,8 +8,9 @@ use cjm_platform::lock::{FileLock, LockError, held_by, holder_without_file, is_f
 use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
 use sha2::{Digest, Sha256};
-use std::fs::Metadata;
+use std::fs::{File, Metadata, Permissions};
 use std::io::{Read, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -133,10 +134,10 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".new-{}", std::process::id()));
     let beside = path.with_file_name(name);
-    let mode = std::fs::metadata(path).ok().filter(Metadata::is_file).map(|found| found.permissions());
+    let replaced = std::fs::metadata(path).ok().filter(Metadata::is_file);
     let written = create_fresh(&beside).and_then(|mut file| {
         // Before there is anything to read.
-        mode.map_or(Ok(()), |mode| file.set_permissions(mode))?;
+        replaced.map_or(Ok(()), |replaced| read_by_the_same(&file, &replaced))?;
         file.write_all(text)
     });
     written.and_then(|()| std::fs::rename(&beside, path)).map_err(|source| {
@@ -144,6 +145,14 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
         let _ = std::fs::remove_file(&beside);
         failed(source)
     })
+}
+
+/// Gives the file the group and the mode of what it replaces; no rights of a group where it cannot have that one.
+fn read_by_the_same(file: &File, replaced: &Metadata) -> std::io::Result<()> {
+    let is_of_group =
+        file.metadata()?.gid() == replaced.gid() || fchown(file, None, Some(replaced.gid())).is_ok();
+    let mode = replaced.mode() & if is_of_group { 0o7777 } else { 0o7707 };
+    file.set_permissions(Permissions::from_mode(mode))
 }
 
 /// Removes what writes of processes that are gone have left among the manifests. To be done by who holds the lock.
@@ -291,7 +300,6 @@ mod tests {
 
     #[test]
     fn who_could_not_read_a_file_cannot_read_what_takes_its_place() {
-        use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().expect("tempdir");
         let path = |name: &str| folder.path().join(name);
         let mode = |name: &str| path(name).metadata().expect("there").permissions().mode() & 0o777;
@@ -304,6 +312,12 @@ mod tests {
                 (set, b"new".to_vec()),
                 "{name}"
             );
+        }
+        // Who owns the file may be of another group by now.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(path("private"), None, Some(4_242)).expect("chown");
+            write_whole(&path("private"), b"new").expect("replaced");
+            assert_eq!(path("private").metadata().expect("there").gid(), 4_242);
         }
         // A link is replaced by a file that is as private as what it led to, which stays.
         std::os::unix::fs::symlink("private", path("link")).expect("linked");
@@ -407,11 +421,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("tempdir");
         assert_eq!(running_host(folder.path()).expect("asked"), None);
         std::fs::create_dir(folder.path().join("data")).expect("made");
+        let lock = FileLock::try_acquire(&folder.path().join("host.lock"), "pid 7 since then").expect("lock");
         let own = take_folders_of_host(folder.path(), ASKING_MAX).expect("free");
         assert!(!own.is_empty());
+        std::fs::remove_file(folder.path().join("host.lock")).expect("removed");
         let said = running_host(folder.path()).expect("asked").expect("it is in use");
         assert_eq!(said, format!("pid {}, whose host.lock was removed", std::process::id()));
-        drop(own);
+        drop((own, lock));
         let path = folder.path().join("host.lock");
         let lock = FileLock::try_acquire(&path, "pid 7 since then").expect("lock");
         assert_eq!(running_host(folder.path()).expect("asked").as_deref(), Some("pid 7 since then"));
