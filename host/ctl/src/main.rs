@@ -194,7 +194,7 @@ fn not_text() -> Fault {
     Fault::new(
         "ctl.path_not_text",
         format!("this argument is not UTF-8: {}", argument.to_string_lossy()),
-        "rename the file, or give a link to it whose path is text",
+        "where it names a file, rename that or give a link to it whose path is text; other text is written as UTF-8",
     )
     .with_exit(exit::USAGE)
 }

@@ -19,6 +19,10 @@ they are known `category` (`user_input`, `transient`, `resource`, `fatal`), `ret
 `fields_invalid`, `resource_shortfall`, `exception`, `traceback` (last lines), `raised_after`, `members` (of a group of
 exceptions), `job_id`, `run_id`, `node`, `element`.
 
+`retriable` is the word of the tool, as with the ancestor: all but `fatal` unless it says otherwise. Whether the same call may
+succeed later is in `category`: of a `transient` failure it may, of `resource` once something is free, of `user_input` it fails
+again.
+
 This index is made from the source by a test, which fails when it is stale; `CJM_REWRITE_ERRORS=1 cargo test -p cjm-tests
 --test tidy error_index` writes it anew. `{…}` stands for what the error names; \"or\" parts what depends on the case.
 
