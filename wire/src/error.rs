@@ -190,7 +190,7 @@ impl JobError {
     }
 
     /// The class of the exception, from its `repr()`: `KeyError` of `KeyError('x')`. `None` where the text is no such
-    /// form.
+    /// form. What cannot be printed of its name stands there as Python escapes it.
     #[must_use]
     pub fn exception_class(&self) -> Option<&str> {
         let repr = self.original_exc_repr.trim();
@@ -199,7 +199,7 @@ impl JobError {
         let (class, _) = whole?.split_once('(')?;
         let mut chars = class.chars();
         let begins = chars.next().is_some_and(|c| c.is_alphabetic() || c == '_');
-        (begins && chars.all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | ':'))).then_some(class)
+        (begins && chars.all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | ':' | '\\'))).then_some(class)
     }
 }
 
@@ -324,6 +324,8 @@ mod tests {
             ("AssertionError()", Some("AssertionError")),
             ("pkg.errors.Odd_1(\"a (b)\")", Some("pkg.errors.Odd_1")),
             ("ToolError::Fatal(\"x\")", Some("ToolError::Fatal")),
+            ("KeyError(<its repr() fails>)", Some("KeyError")),
+            ("Odd\\nName('x')", Some("Odd\\nName")),
             ("the disk is full (again)", None),
             ("KeyError", None),
             ("(x)", None),

@@ -363,3 +363,23 @@ impl HostError {
 fn paths(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_on_the_size_of_files_is_no_full_disk() {
+        let of = |number| {
+            let source = std::io::Error::from_raw_os_error(number);
+            let error = HostError::writing("lock", PathBuf::from("/there/host.lock"), source);
+            (error.to_string(), error.exit_code())
+        };
+        let (long, full) = (of(27), of(28));
+        assert_eq!(
+            long,
+            ("cannot lock /there/host.lock: no file may be so long here".to_owned(), exit::STORE)
+        );
+        assert_eq!(full.0, "cannot lock /there/host.lock: there is no room on its disk");
+    }
+}

@@ -246,11 +246,14 @@ def _marks(text):
 
 
 def repr_of(error):
-    """`repr(error)`, whatever its class does."""
+    """`repr(error)`, whatever its class does: in the form that hosts take the name of the class from."""
+    name = class_name(error)
     try:
-        return shown(repr(error))
+        text = shown(repr(error))
     except BaseException:
-        return "<%s whose repr() fails>" % class_name(error)
+        return "%s(<its repr() fails>)" % name
+    own = shown(_name_of(type(error)))
+    return name + text[len(own) :] if own != name and text.startswith(own) else text
 
 
 def class_name(error):
@@ -414,7 +417,9 @@ def _names(error):
 
 
 def _name(cls):
-    return str.__str__(_name_of(cls))
+    name = str.__str__(_name_of(cls))
+    # One of several lines would end where its first line does to whoever reads lines.
+    return name if name.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
 
 
 def _is_a(error, name):

@@ -298,7 +298,7 @@ class Host:
                 if frame is None:
                     # Once in words: they may be what cannot be made.
                     why = said if said is not None else end
-                    failure = ops.not_run(self, why) if tries == 2 and why is not None else ops.Failure(500)
+                    failure = ops.not_run(self, why) if tries == 2 and why is not None else ops.Failure(500, ops.UNTOLD)
                     frame = frames.frame_of(frames.FAILURE, call.id, ops.failure_bytes(failure))
                 self._answer(call, frame)
                 break

@@ -26,6 +26,23 @@ class Failure(Exception):
         self.status, self.body = status, body
 
 
+_NOT_RUN = (
+    "the SDK could not run the call or tell its end%s (a signal handler of the tool raised meanwhile, or the tool overwrites"
+    " or takes away what calls are run with: let it leave the modules of Python and of this SDK alone)"
+)
+# Made of nothing but itself: what else tells failures may be what the tool has overwritten.
+_UNTOLD = _NOT_RUN % ""
+UNTOLD = {
+    "_job_error": {
+        "category": "fatal",
+        "message": _UNTOLD,
+        "retriable": False,
+        "original_exc_repr": "FatalError(%r)" % _UNTOLD,
+        "traceback": None,
+    }
+}
+
+
 def perform(host, call, kind, payload):
     """Runs one operation and returns its answer's frame: kind and payload. Streams send their chunks themselves."""
     try:
@@ -53,9 +70,7 @@ def not_run(host, error):
     """The failure of a call that was not run, or whose end was not told, for what this raised."""
     if type(error) is MemoryError:
         return Failure(500, {"_job_error": errors.job_error(error, host.name)})
-    words = "the SDK could not run the call or tell its end: %s (a signal handler of the tool raised meanwhile, or the tool"
-    words += " overwrites or takes away what calls are run with: let it leave the modules of Python and of this SDK alone)"
-    told = errors.FatalError(words % errors.one_line(error))
+    told = errors.FatalError(_NOT_RUN % (": " + errors.one_line(error)))
     told.__cause__ = error
     return Failure(500, {"_job_error": errors.job_error(told, host.name)})
 
@@ -291,6 +306,17 @@ def _work(host, call, function):
 
 
 def _failure_of(host, call, error, in_stream=False):
+    try:
+        return _told_of(host, call, error, in_stream)
+    except (TypeError, ValueError) as raised:
+        # Whoever runs the operation would take these for a request of a wrong form, and tell its caller nothing.
+        try:
+            return not_run(host, raised)
+        except BaseException:
+            return Failure(500, UNTOLD)
+
+
+def _told_of(host, call, error, in_stream):
     host.make_room()
     if errors.is_cancelled(error) or call.cancelled:
         if not errors.is_cancelled(error):

@@ -141,18 +141,27 @@ class Described(unittest.TestCase):
     def test_an_exception_that_cannot_speak_is_described_all_the_same(self):
         said = self.described(Mute())
         self.assertEqual(said["message"], "<Mute whose str() fails>")
-        self.assertEqual(said["original_exc_repr"], "<Mute whose repr() fails>")
+        self.assertEqual(said["original_exc_repr"], "Mute(<its repr() fails>)")
         self.assertIn("Mute", said["traceback"])
 
     def test_an_exception_that_ends_whoever_asks_it_is_told_by_its_class(self):
         said = self.described(Quitting())
         self.assertEqual(said["message"], "<Quitting whose str() fails>")
-        self.assertEqual(said["original_exc_repr"], "<Quitting whose repr() fails>")
+        self.assertEqual(said["original_exc_repr"], "Quitting(<its repr() fails>)")
         self.assertIn("Quitting", said["traceback"])
         self.assertEqual((said["category"], said["fields_invalid"]), ("fatal", None))
         said = self.described(ValueError(QuittingText("x")))
         self.assertEqual(said["message"], "<ValueError whose str() fails>")
         self.assertEqual(said["category"], "user_input")
+
+    def test_the_class_is_told_where_its_members_cannot_speak_or_its_name_has_lines(self):
+        said = self.described(KeyError(Mute()))
+        self.assertEqual(said["original_exc_repr"], "KeyError(<its repr() fails>)")
+        said = self.described(type("Odd\nName", (ValueError,), {})("x\ny"))
+        self.assertEqual(said["original_exc_repr"], "Odd\\nName('x\\ny')")
+        self.assertEqual((said["category"], said["message"]), ("user_input", "x\ny"))
+        said = self.described(type("Odd\nName", (ValueError,), {})())
+        self.assertEqual((said["original_exc_repr"], said["message"]), ("Odd\\nName()", "Odd\\nName"))
 
     def test_fields_that_cannot_speak_are_told_by_their_class(self):
         said = self.described(QuittingInput("x", fields_invalid=["a", Quitting(), QuittingText("c")]))

@@ -27,6 +27,19 @@ class Taken(unittest.TestCase):
                 self.assertEqual((status, body["_job_error"]["message"]), (500, "'missing'"))
                 self.assertIn("taking_tool.py", body["_job_error"]["traceback"])
 
+    def test_a_failure_whose_words_are_taken_away_is_told_as_that_and_as_the_tools(self):
+        for what in ("errors", "words"):
+            with self.subTest(what=what):
+                shim = self.shim()
+                self.assertIsNone(shim.execute("take", what=what))
+                self.assertEqual(shim.execute("page"), {"number": 7})
+                for _ in range(2):
+                    status, body = shim.execute("fail")
+                    error = body["_job_error"]
+                    self.assertEqual((status, error["category"], error["retriable"]), (500, "fatal", False))
+                    self.assertEqual(error["original_exc_repr"][:11], "FatalError(")
+                    self.assertIn("let it leave the modules of Python and of this SDK alone", error["message"])
+
     def test_a_process_whose_sdk_has_no_names_any_more_ends_with_words(self):
         shim = self.shim()
         shim.begin(EXECUTE, request("take", what="names"))

@@ -40,6 +40,10 @@ class Taking(Capability):
         if what == "names":
             for name in [name for name in sys.modules if name.startswith("cjm_sdk.")]:
                 vars(sys.modules[name]).clear()
+        if what == "errors":
+            vars(sys.modules["cjm_sdk.errors"]).clear()
+        if what == "words":
+            sys.modules["cjm_sdk.errors"].job_error = None
         if what == "json":
             sys.modules["json"] = None
 
