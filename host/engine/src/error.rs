@@ -277,11 +277,7 @@ impl HostError {
                 ),
             ),
             Self::NoRoom { .. } => Facts::new("host.no_room", exit::STORE, "free space on that disk, then run it again"),
-            Self::LengthLimit { .. } => Facts::new(
-                "host.length_limit",
-                exit::STORE,
-                "raise the limit on the size of files (`ulimit -f`), then run it again",
-            ),
+            Self::LengthLimit { .. } => Facts::new("host.length_limit", exit::STORE, "raise the limit on it (`ulimit -f`)"),
             Self::ReadOnly { .. } => Facts::new("host.read_only", exit::STORE, "make it writable, or give another one (--data-dir)"),
             Self::NoInode { .. } => Facts::new("host.no_inode", exit::STORE, "remove files from that disk (`df -i` counts inodes)"),
             Self::Directory { .. } => {
