@@ -50,6 +50,8 @@ enum Likeness {
     SameSource,
     /// One with a fault gives nothing now, and another one may name the same source.
     SameSourceWithFault,
+    /// So may one with a fault that names no environment, and names the source of another entry's tool.
+    SameSourceWithoutHome,
     /// What it names cannot be read.
     NoSource,
     OtherSource,
@@ -63,6 +65,9 @@ fn origins(manifest: &Manifest, entries: &[Entry], list: &Path) -> impl Iterator
         let is_same = is_copied(manifest, entry, base) || is_from(manifest, &entry.package, base);
         let likeness = match (is_same, entry.fault.is_some()) {
             (true, false) => Likeness::SameSource,
+            (true, true) if entry.manifest.is_none() && entry.env_name.is_empty() => {
+                Likeness::SameSourceWithoutHome
+            }
             (true, true) => Likeness::SameSourceWithFault,
             (false, true) if entry.package.is_empty() => Likeness::NoSource,
             (false, _) => Likeness::OtherSource,
@@ -179,6 +184,7 @@ pub(crate) fn check_own_environment(
 mod tests {
     use super::*;
     use crate::files::write_whole;
+    use cjm_wire::capabilities_file::CapabilitiesFileError;
     use cjm_wire::describe::Described as _;
 
     fn entry(package: &str) -> Entry {
@@ -242,6 +248,18 @@ mod tests {
             (0, 1),
             "it stays with the list that it came from"
         );
+        let faulty = |name: &str, env_name: &str| {
+            let (name, env_name) = (name.to_owned(), env_name.to_owned());
+            Entry { name, env_name, fault: Some(CapabilitiesFileError::NoKey), ..entry("lab>=2") }
+        };
+        let both = [faulty("homeless", ""), faulty("at home", "shared")];
+        let owned = |list: &Path| owners(&both, list, &manifests).remove("theirs");
+        assert_eq!(
+            (owned(&own), owned(&theirs).as_deref()),
+            (None, Some("at home")),
+            "of its own list alone"
+        );
+        let owned = |list: &Path| owners(&[entry("laboratory")], list, &manifests);
         std::fs::remove_file(&theirs).expect("removed");
         assert_eq!(looks("laboratory"), [true, true, true], "nobody is robbed");
         assert_eq!(owned(&own).len(), 1);
