@@ -427,3 +427,19 @@ fn the_environment_of_a_data_directory_that_was_moved_is_not_taken_without_a_wor
     assert_eq!(call(&theirs).stdout.trim_end(), "of the other");
     world.assert_nothing_left();
 }
+
+#[test]
+fn what_a_package_starts_when_it_is_looked_into_does_not_outlive_that() {
+    let world = World::new();
+    let test = "what_a_package_starts_when_it_is_looked_into_does_not_outlive_that";
+    let Some(both) = project(&world, test) else { return };
+    let pid = both.file("pid");
+    let script = format!("setsid sleep 300 >/dev/null 2>&1 & echo $! >{}", pid.display());
+    let module = format!("import subprocess\nsubprocess.run([\"sh\", \"-c\", \"{script}\"])\n{MODULE}");
+    both.write("my-tool/my_tool/__init__.py", &module);
+    let installed = document(&both.run(Who::Ours, &["install-all", "--json"], ""), 0);
+    assert_eq!(installed["entries"][0]["result"], "installed", "{installed}");
+    let pid = std::fs::read_to_string(pid).expect("it was started");
+    assert!(!Path::new("/proc").join(pid.trim()).exists(), "it lives on");
+    world.assert_nothing_left();
+}

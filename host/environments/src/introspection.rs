@@ -3,6 +3,7 @@
 
 use crate::command::{Answer, STDERR_LINES_MAX, command, run};
 use crate::error::EnvironmentError;
+use crate::left_running::LeftRunning;
 use crate::package::{Folder, Package, Requirements};
 use crate::steps::{ADAPTER_STEP, CLASS_STEP, LOOK_STEP, MODULES_STEP, SHADOWED_STEP, requirement_step};
 use crate::version::accepts;
@@ -191,7 +192,9 @@ async fn answer<T: for<'de> Deserialize<'de>>(
     if !adapters.is_empty() {
         question.arg("--adapters").arg(adapters.join(","));
     }
+    let left = LeftRunning::of(&mut question);
     let answer = run(question, "introspecting", INTROSPECTION_TIMEOUT, on_line).await?;
+    drop(left);
     if !answer.success {
         return Err(refused(answer, subject.folder));
     }

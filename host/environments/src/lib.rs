@@ -16,6 +16,7 @@ mod former;
 mod installer;
 mod interpreters;
 mod introspection;
+mod left_running;
 mod leftovers;
 mod list;
 mod lock;
