@@ -416,7 +416,8 @@ fn what_a_package_leaves_running_when_it_is_imported_is_in_nobodys_way() {
     write_package(&world.file(""), "tool-one");
     let module = world.file("tool-one/tool_one/capability.py");
     let text = fs::read_to_string(&module).expect("written above");
-    let leaves = "import os, subprocess\nleft = subprocess.Popen(['sleep', '600'])\n";
+    // Without the mark by which it would be ended.
+    let leaves = "import os, subprocess\nleft = subprocess.Popen(['/bin/sleep', '600'], env={})\n";
     let at = world.file("left").display().to_string();
     let leaves = format!("{leaves}open({at:?}, 'a').write('%d\\n' % left.pid)\n");
     fs::write(&module, format!("{leaves}{text}")).expect("a module");
