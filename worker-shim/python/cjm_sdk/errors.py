@@ -29,6 +29,8 @@ CUT_NUMBER_MAX = (1 << 64) - 1
 CHAIN_ENDS_MAX = 8
 # How the words about those end; before them stands `[` and the number. Hosts add it to what they leave out themselves.
 LEFT_OUT_END = " exceptions left out here]"
+# More than stands before the lines of the innermost group that Python tells.
+MARGIN_CHARS_MAX = 30
 # As many members of a group as Python tells.
 MEMBERS_MAX = 15
 
@@ -275,7 +277,7 @@ def traceback_of(error):
     try:
         # What is too much for the memory is told whole, or by hand, or by its representation.
         _tried(None, lambda: _cut_chains(error, links))
-        return _bounded(_formatted(error, begin))
+        return _bounded(_formatted(error, begin), [class_name(one) for one, *_ in links if _is_ours(one, _LeftOut)])
     finally:
         for one, cause, context, is_suppressed in reversed(links):
             _CAUSE.__set__(one, cause)
@@ -293,14 +295,27 @@ def _formatted(error, begin):
         return _tried(None, lambda: _by_hand(error, begin)) or repr_of(error)
 
 
-def _bounded(text):
+def _bounded(text, left_out):
     """The text of a traceback without its middle when very long; what tells how much of a chain is missing stays."""
-    at = text.find(LEFT_OUT_END) if len(text) > TRACEBACK_CHARS_MAX else -1
-    if at < 0:
+    line = _first_line_of(text, left_out) if len(text) > TRACEBACK_CHARS_MAX else None
+    if line is None:
         return without_middle(text, TRACEBACK_CHARS_MAX)
-    begin, end = text.rfind("\n", 0, at) + 1, at + len(LEFT_OUT_END)
+    begin, end = line
     each = TRACEBACK_CHARS_MAX // 2 - 2 * (CUT_DIGITS_MAX + len(CUT_MARK))
     return without_middle(text[:begin], each) + text[begin:end] + without_middle(text[end:], each)
+
+
+def _first_line_of(text, left_out):
+    """Where the first line is that is one of these, but for the margin of a group: exceptions may quote such words."""
+    for words in left_out:
+        at = text.find(words)
+        while at >= 0:
+            begin, end = text.rfind("\n", 0, at) + 1, at + len(words)
+            margin = text[begin : min(at, begin + MARGIN_CHARS_MAX + 1)]
+            if len(margin) <= MARGIN_CHARS_MAX and not margin.strip(" |") and text[end : end + 1] in ("\n", ""):
+                return begin, end
+            at = text.find(words, end)
+    return None
 
 
 class _LeftOut(Exception):

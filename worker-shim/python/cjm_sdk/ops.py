@@ -16,6 +16,10 @@ RESULT_BYTES_MAX = 256 * 1024 * 1024
 CHUNK_BYTES_MAX = 64 * 1024 * 1024
 # Methods of an adapter that are listed.
 METHODS_MAX = 32
+# What stands in a class for a method and cannot be called there.
+_METHOD_KINDS = (staticmethod, classmethod)
+# What the class of an adapter, and the class of that, cannot change by members of their own.
+_classes_of, _members_of = (type.__dict__[name].__get__ for name in ("__mro__", "__dict__"))
 
 
 class Failure(Exception):
@@ -94,9 +98,17 @@ def execute(host, call, payload):
 
 
 def _methods(adapter):
-    """Names of its public methods. The class is asked: nothing of the adapter runs."""
-    of_class = ((name, getattr(type(adapter), name, None)) for name in dir(type(adapter)) if not name.startswith("_"))
-    return [name for name, member in of_class if callable(member) and not isinstance(member, type)][:METHODS_MAX]
+    """Names of its public methods, as its classes have them: nothing of the adapter, or of what stands in them, runs."""
+    members = {}
+    for cls in _classes_of(type(adapter)):
+        members = {**_members_of(cls), **members}
+    return sorted(name for name, member in members.items() if _is_public_method(name, member))[:METHODS_MAX]
+
+
+def _is_public_method(name, member):
+    kinds = _classes_of(type(member))
+    is_method = callable(member) or any(kind in _METHOD_KINDS for kind in kinds)
+    return type(name) is str and not name.startswith("_") and is_method and type not in kinds
 
 
 def task(host, call, payload):

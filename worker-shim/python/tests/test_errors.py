@@ -227,6 +227,17 @@ class Described(unittest.TestCase):
         self.assertLessEqual(len(told), errors.TRACEBACK_CHARS_MAX)
         self.assertEqual(len(list(errors._marks(told))), 2)
 
+    def test_words_like_those_of_a_chain_that_an_exception_quotes_are_its_own(self):
+        quoted = Exception("x" * 1_000_000 + errors.LEFT_OUT_END)
+        self.assertLessEqual(len(errors.traceback_of(quoted)), errors.TRACEBACK_CHARS_MAX + 100)
+        for oldest in ("[7 exceptions left out here]", "\n[7 exceptions left out here]\n", "\n%s[284" % (" " * 100_000)):
+            chain = [ValueError("x" * 20_000) for _ in range(299)] + [ValueError(oldest + "y" * 20_000 + errors.LEFT_OUT_END)]
+            for one, before in zip(chain, chain[1:]):
+                one.__cause__ = before
+            told = errors.traceback_of(chain[0])
+            self.assertIn("\n[284 exceptions left out here]\n", told)
+            self.assertLessEqual(len(told), errors.TRACEBACK_CHARS_MAX)
+
     @unittest.skipIf(sys.version_info < (3, 11), "there are no groups")
     def test_the_chains_of_the_members_of_a_group_are_bounded_too(self):
         chain = [ValueError(str(number)) for number in range(2_000)]
