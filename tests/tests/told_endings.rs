@@ -1,7 +1,8 @@
 //! What is said of calls of a Python tool that end badly: whose the failure is, what led to it, and what the tool said last.
 //! With real tools.
 
-use cjm_tests::world::{Outcome, World};
+use cjm_tests::world::{Outcome, World, write_script};
+use serde_json::json;
 
 const ENDS: &str = r#"
 import os, sys, time
@@ -76,6 +77,54 @@ fn what_a_tool_said_last_is_told_with_each_failure_of_its_calls() {
     says(&late, "| last words of sleep");
     let refused = world.run(&["call", "ends", "--action", "end", "who=me"]).expect(1);
     assert!(!refused.stderr.contains("last lines"), "{}", refused.describe());
+    world.assert_nothing_left();
+}
+
+/// A program whose calls differ by an argument; it says what it was called with before it does anything else.
+fn install_speaker(world: &World, body: &str) {
+    let script = world.file("speaks.sh");
+    write_script(&script, &format!("#!/bin/sh\n{body}\n"));
+    let go = json!({"argv": ["{how}"], "parameters": {"how": {"type": "string"}}, "result": "stdout_json"});
+    world.install_executable("speaks", &script.display().to_string(), &json!({"go": go}));
+}
+
+#[test]
+fn what_a_tool_said_in_a_call_whose_time_was_over_is_told_however_it_was_stopped() {
+    let world = World::new();
+    install_speaker(&world, r#"echo "words of $1" >&2; [ "$1" = late ] && exec sleep 60; echo '"well"'"#);
+    world.install_python("ends", "Ends", ENDS);
+    let flow = "name: two\nnodes:\n  first: { capability: speaks, action: go, args: { how: well } }\n  \
+                second: { capability: speaks, action: go, after: [first], args: { how: late } }\n";
+    let flow = world.write("two.yaml", flow).display().to_string();
+    let call = ["call", "speaks", "--action", "go", "how=late", "--timeout", "2"];
+    let streamed = ["call", "ends", "--action", "end", "how=sleep", "--timeout", "2", "--stream"];
+    let run = ["run", &flow, "--timeout", "3"];
+    for (arguments, words) in
+        [(&call[..], "words of late"), (&streamed[..], "words of sleep"), (&run[..], "words of late")]
+    {
+        let told = world.run(arguments).expect(13);
+        says(&told, words);
+        let told = world.run(&[arguments, &["--json"]].concat()).expect(13);
+        let document = told.json_lines().pop().expect("a document");
+        let said = document["error"]["stderr_tail"].to_string();
+        assert!(said.contains(words), "{}", told.describe());
+        // What the tool said in another call, of the same worker, is not about this one.
+        assert!(!said.contains("words of well"), "{}", told.describe());
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_a_tool_said_in_another_call_is_not_told_of_one_that_it_never_saw() {
+    let world = World::new();
+    install_speaker(&world, r#"echo "words of $1" >&2; rm -- "$0"; echo '"well"'"#);
+    let flow = "name: two\nnodes:\n  first: { capability: speaks, action: go, args: { how: well } }\n  \
+                second: { capability: speaks, action: go, after: [first], args: { how: late } }\n";
+    let flow = world.write("two.yaml", flow).display().to_string();
+    let told = world.run(&["run", &flow]);
+    says(&told, "node second");
+    says(&told, "the tool has not run");
+    assert!(!told.stderr.contains("words of"), "{}", told.describe());
     world.assert_nothing_left();
 }
 

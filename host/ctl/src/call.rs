@@ -272,7 +272,10 @@ impl Call<'_> {
         let mut request = ExecuteRequest { kwargs, ..ExecuteRequest::default() };
         request.envelope.control = self.control();
         let fault = |error: CallError| match error {
-            CallError::DeadlinePassed { .. } => timed_out(self.args),
+            CallError::DeadlinePassed { stderr_tail, .. } => match timed_out(self.args) {
+                Fault::Shown(report) => Fault::from_report(ErrorReport { stderr_tail, ..*report }),
+                fault => fault,
+            },
             error => Fault::from_report(error.to_failure(instance).report),
         };
         let opened = match time_left(self.args.timeout, deadline) {

@@ -29,6 +29,36 @@ pub(crate) struct Calling {
     pub(crate) runtime: Handle,
     /// When its time is over.
     pub(crate) limit: Limit,
+    pub(crate) words: Words,
+}
+
+/// What the tool of a call says while the call runs.
+#[derive(Clone)]
+pub(crate) struct Words {
+    instance: Arc<Instance>,
+    /// The worker that there was when it began, and how much that had said.
+    before: Option<(Arc<dyn Worker>, u64)>,
+}
+
+impl Words {
+    /// Of a call that begins.
+    pub(crate) fn from_now(instance: &Arc<Instance>) -> Self {
+        let before = instance.worker().map(|worker| {
+            let lines_ever = worker.lines_ever();
+            (worker, lines_ever)
+        });
+        Self { instance: Arc::clone(instance), before }
+    }
+
+    pub(crate) fn so_far(&self) -> Vec<String> {
+        match (self.instance.worker(), &self.before) {
+            (Some(now), Some((before, _))) if !Arc::ptr_eq(&now, before) => now.lines_since(0),
+            (_, Some((before, lines_before))) => before.lines_since(*lines_before),
+            // It was started for this call.
+            (Some(now), None) => now.lines_since(0),
+            (None, None) => Vec::new(),
+        }
+    }
 }
 
 /// Which call it is, and whose.
@@ -56,12 +86,13 @@ pub(crate) struct Called {
     pub(crate) worker: Arc<dyn Worker>,
     caller: Caller,
     limit: Limit,
+    words: Words,
 }
 
 impl Calling {
     fn to(self, worker: Arc<dyn Worker>) -> Called {
-        let Self { runner, instance, caller, limit, .. } = self;
-        Called { runner, instance, worker, caller, limit }
+        let Self { runner, instance, caller, limit, words, .. } = self;
+        Called { runner, instance, worker, caller, limit, words }
     }
 
     /// Finds the living worker, started where there is none.
@@ -81,7 +112,7 @@ impl Calling {
         let started = tokio::select! {
             biased;
             started = started => started,
-            () = abandoned.cancelled() => return Err(CallError::Cancelled { capability: capability() }),
+            () = abandoned.cancelled() => return Err(CallError::cancelled(&self.instance.plan.capability)),
         };
         match started {
             Ok(Ok(worker)) => Ok(self.to(worker)),
@@ -135,8 +166,8 @@ async fn found_abandoned(abandoned: &CancellationToken) {
 impl Called {
     /// The same call, to be sent to whoever lives now.
     pub(crate) fn again(self, runtime: &Handle) -> Calling {
-        let Self { runner, instance, caller, limit, .. } = self;
-        Calling { runner, instance, caller, runtime: runtime.clone(), limit }
+        let Self { runner, instance, caller, limit, words, .. } = self;
+        Calling { runner, instance, caller, runtime: runtime.clone(), limit, words }
     }
 
     /// What the worker answers. Once `abandoned`, the call is brought to its end.
@@ -160,7 +191,15 @@ impl Called {
     }
 
     pub(crate) fn cancelled(&self) -> CallError {
-        CallError::Cancelled { capability: self.instance.plan.capability.clone() }
+        let capability = self.instance.plan.capability.clone();
+        CallError::Cancelled { capability, stderr_tail: self.words.so_far() }
+    }
+
+    /// What its reader is told whose time is over.
+    pub(crate) fn late(&self) -> CallError {
+        let capability = self.instance.plan.capability.clone();
+        let (seconds, stderr_tail) = (self.limit.given.as_secs_f64(), self.words.so_far());
+        CallError::DeadlinePassed { capability, seconds, stderr_tail }
     }
 
     fn is_late(&self) -> bool {

@@ -4,7 +4,7 @@
 use crate::bring_up::{HostLocks, StartedParts, start_parts};
 use crate::compositions::state::CompositionHandle;
 use crate::deadlines::{Limit, Timeout};
-use crate::direct_call::{Caller, Calling};
+use crate::direct_call::{Caller, Calling, Words};
 use crate::error::HostError;
 use crate::instances::{Instance, Instances, NoWorker, NotAdded};
 use crate::lookup::find;
@@ -357,6 +357,7 @@ impl Host {
         let body = serde_json::to_vec(&request).unwrap_or_default();
         let calling = self.calling(id, caller, timeout)?;
         let (capability, runtime) = (calling.instance.plan.capability.clone(), calling.runtime.clone());
+        let words = calling.words.clone();
         let abandoned = CancellationToken::new();
         let (late, _gone) = (abandoned.clone(), abandoned.clone().drop_guard());
         let _due = self.services().deadlines.enter(calling.limit.at, Arc::new(late.clone()));
@@ -368,7 +369,7 @@ impl Host {
             // First: a late opening says that it was cancelled.
             () = late.cancelled() => {
                 let seconds = timeout.given.as_secs_f64();
-                Err(CallError::DeadlinePassed { capability, seconds, stderr_tail: Vec::new() })
+                Err(CallError::DeadlinePassed { capability, seconds, stderr_tail: words.so_far() })
             }
             opened = opening => match opened {
                 Ok(stream) => Ok(Box::pin(stream?)),
@@ -417,7 +418,7 @@ impl Host {
         let timeout = timeout.unwrap_or(self.services().options.call_timeout);
         let calling = self.calling(id, caller, timeout.into())?;
         let (capability, due) = (calling.instance.plan.capability.clone(), calling.limit.at);
-        let runtime = calling.runtime.clone();
+        let (runtime, words) = (calling.runtime.clone(), calling.words.clone());
         let Services { tasks, calls, deadlines, .. } = &**self.services();
         let abandoned = CancellationToken::new();
         let path = path.to_owned();
@@ -431,7 +432,7 @@ impl Host {
         let running = Enduring::new(&runtime, tasks, abandoned, running);
         let _due = deadlines.enter(due, running.taken_away());
         let seconds = timeout.as_secs_f64();
-        let late = || Err(CallError::DeadlinePassed { capability, seconds, stderr_tail: Vec::new() });
+        let late = || Err(CallError::DeadlinePassed { capability, seconds, stderr_tail: words.so_far() });
         running.await.unwrap_or_else(late)
     }
 
@@ -445,8 +446,8 @@ impl Host {
             let _its_clock = runtime.enter();
             Limit::of(timeout)
         };
-        let (runner, runtime) = (self.runner.clone(), runtime.clone());
-        Ok(Calling { runner, instance, caller, runtime, limit })
+        let (runner, runtime, words) = (self.runner.clone(), runtime.clone(), Words::from_now(&instance));
+        Ok(Calling { runner, instance, caller, runtime, limit, words })
     }
 
     /// Of these instances, the one with the fewest direct calls; the first among equals.

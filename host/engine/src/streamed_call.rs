@@ -131,17 +131,12 @@ async fn stop_at(
         biased;
         () = over.cancelled() => {}
         () = tokio::time::sleep_until(limit.at) => {
-            let taken = locked(&open).take(|open| Slot::Late(late_by(limit, &open.called)));
+            let taken = locked(&open).take(|open| Slot::Late(open.called.late()));
             // Whoever is woken may look at once.
             late.cancel();
             bring_to_end(taken, &runtime);
         }
     }
-}
-
-fn late_by(limit: Limit, called: &Called) -> CallError {
-    let capability = called.instance.plan.capability.clone();
-    CallError::DeadlinePassed { capability, seconds: limit.given.as_secs_f64(), stderr_tail: Vec::new() }
 }
 
 /// Brings a call to its end where its reader does not wait for it; the host does.

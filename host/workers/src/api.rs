@@ -118,6 +118,17 @@ pub trait Worker: Send + Sync {
     /// When the worker refuses the call or died.
     fn stream(self: Arc<Self>, body: Bytes) -> BoxFuture<'static, Result<ChunkStream, CallError>>;
 
+    /// Lines that it has printed on standard error so far.
+    fn lines_ever(&self) -> u64 {
+        0
+    }
+
+    /// Lines that it has printed there after so many, as far as they are kept.
+    fn lines_since(&self, lines_before: u64) -> Vec<String> {
+        let _ = lines_before;
+        Vec::new()
+    }
+
     /// Asks the tool to stop the call with this id.
     fn cancel<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, ()>;
 

@@ -16,7 +16,7 @@ use cjm_wire::http::{Account, BODY_BYTES_MAX};
 use std::path::PathBuf;
 
 /// Status of an answer to a method that the tool does not have.
-const NOT_FOUND: u16 = 404;
+pub(crate) const NOT_FOUND: u16 = 404;
 
 /// Why a worker did not become ready. All of them leave no process behind.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -138,6 +138,8 @@ pub enum CallError {
     Cancelled {
         /// The capability.
         capability: String,
+        /// What its tool said on standard error while the call ran: its time may have been over.
+        stderr_tail: Vec<String>,
     },
     /// The tool says why.
     #[error("\"{capability}\" failed: {}", tool_failure::words(error))]
@@ -212,7 +214,7 @@ pub enum CallError {
         capability: String,
         /// How long it was given.
         seconds: f64,
-        /// Its last lines on standard error, where it was ended for that.
+        /// What its tool said on standard error while the call ran.
         stderr_tail: Vec<String>,
     },
     /// No instance has this id.
@@ -351,7 +353,8 @@ impl Described for CallError {
 
     fn stderr_tail(&self) -> Vec<String> {
         match self {
-            Self::Tool { stderr_tail, .. }
+            Self::Cancelled { stderr_tail, .. }
+            | Self::Tool { stderr_tail, .. }
             | Self::Died { stderr_tail, .. }
             | Self::NotTaken { stderr_tail, .. }
             | Self::BadAnswer { stderr_tail, .. }
@@ -458,25 +461,6 @@ impl CallError {
         }
     }
 
-    /// This end of a call as it is where nobody has asked for a cancel: then only the tool says that there was one.
-    #[must_use]
-    pub fn where_nobody_asked(self) -> Self {
-        match self {
-            Self::Cancelled { capability } => {
-                let message = "it says that the call was cancelled, and nobody had asked for that";
-                let error = JobError::new(ErrorCategory::Transient, message);
-                Self::Tool {
-                    capability,
-                    error: Box::new(error),
-                    accounts: Vec::new(),
-                    unset: Box::default(),
-                    stderr_tail: Vec::new(),
-                }
-            }
-            other => other,
-        }
-    }
-
     /// What the call accounted for before it failed.
     #[must_use]
     pub fn accounts(&self) -> &[Account] {
@@ -488,7 +472,7 @@ impl CallError {
 
     fn capability(&self) -> Option<&str> {
         match self {
-            Self::Cancelled { capability }
+            Self::Cancelled { capability, .. }
             | Self::Tool { capability, .. }
             | Self::Died { capability, .. }
             | Self::NotTaken { capability, .. }

@@ -10,6 +10,7 @@
 mod api;
 mod binding;
 mod bring_up;
+mod cancelled;
 mod client;
 mod connections;
 mod death;

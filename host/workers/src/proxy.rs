@@ -202,7 +202,7 @@ impl Proxy {
     }
 
     fn cancelled(&self) -> CallError {
-        CallError::Cancelled { capability: self.capability.clone() }
+        CallError::cancelled(&self.capability)
     }
 
     fn too_large(&self) -> CallError {

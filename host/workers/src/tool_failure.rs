@@ -241,7 +241,7 @@ pub(crate) fn is_of_input(error: &JobError) -> bool {
 
 /// Whether the tool's own code ran in the call that ended so: what it said then may say why.
 pub(crate) fn has_run(error: &JobError) -> bool {
-    !matches!(Origin::of(error), Origin::Refused | Origin::Configuration)
+    !matches!(Origin::of(error), Origin::Refused | Origin::Configuration | Origin::Machine)
 }
 
 /// The failure in words: with the class of the exception, unless the tool chose it to carry its words.

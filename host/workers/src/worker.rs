@@ -2,7 +2,7 @@
 
 use crate::api::{ChunkStream, Worker, WorkerFacts};
 use crate::death::{Death, Watched, dead, millis};
-use crate::error::{CallError, StartError, spoken_of};
+use crate::error::{CallError, NOT_FOUND, StartError, spoken_of};
 use crate::frames;
 use crate::genuine::RunningJobs;
 use crate::in_life::{in_life, its_worker_is_dead, said_in_life};
@@ -242,6 +242,7 @@ impl Worker for ProcessWorker {
 
     fn call<'a>(&'a self, path: &'a str, body: Bytes) -> BoxFuture<'a, Result<Reply, CallError>> {
         Box::pin(async move {
+            let lines_before = self.common.tail.lines_ever();
             let (_running, is_taken) = self.common.phases.call_begins();
             let _job = self.jobs.as_ref().and_then(|jobs| jobs.begin(&body));
             let said = match is_taken {
@@ -251,13 +252,14 @@ impl Worker for ProcessWorker {
             match said.unwrap_or_else(|| Err(its_worker_is_dead())) {
                 Ok(reply) => Ok(reply),
                 // Apart: a call that fails needs much more room than one that does not.
-                Err(failed) => Err(Box::pin(self.explain(failed, &body)).await),
+                Err(failed) => Err(Box::pin(self.explain(failed, &body, lines_before)).await),
             }
         })
     }
 
     fn stream(self: Arc<Self>, body: Bytes) -> BoxFuture<'static, Result<ChunkStream, CallError>> {
         Box::pin(async move {
+            let lines_before = self.common.tail.lines_ever();
             let (running, is_taken) = self.common.phases.call_begins();
             let opened = match is_taken {
                 true => said_in_life(&self.common.death, pin!(self.proxy.stream(body.clone()))).await,
@@ -265,7 +267,7 @@ impl Worker for ProcessWorker {
             };
             let lines = match opened.unwrap_or_else(|| Err(its_worker_is_dead())) {
                 Ok(lines) => lines,
-                Err(failed) => return Err(self.explain(failed, &body).await),
+                Err(failed) => return Err(self.explain(failed, &body, lines_before).await),
             };
             let lines = in_life(self.common.death.clone(), lines);
             // Until it is dropped, it counts as a call; once it has failed, as none that may end well.
@@ -276,7 +278,7 @@ impl Worker for ProcessWorker {
                     match item {
                         Ok(chunk) => Ok(chunk),
                         Err(failed) => {
-                            let error = worker.explain(failed, &[]).await;
+                            let error = worker.explain(failed, &[], lines_before).await;
                             counted.1.get_or_init(|| worker.common.phases.call_is_lost(true));
                             Err(error)
                         }
@@ -285,6 +287,14 @@ impl Worker for ProcessWorker {
             }));
             Ok(stream)
         })
+    }
+
+    fn lines_ever(&self) -> u64 {
+        self.common.tail.lines_ever()
+    }
+
+    fn lines_since(&self, lines_before: u64) -> Vec<String> {
+        self.common.tail.lines_since(lines_before)
     }
 
     fn cancel<'a>(&'a self, job: &'a JobId) -> BoxFuture<'a, ()> {
@@ -331,8 +341,8 @@ impl Worker for ProcessWorker {
 }
 
 impl ProcessWorker {
-    /// Turns what the client saw of this request into what happened.
-    async fn explain(&self, failed: Failed, request: &[u8]) -> CallError {
+    /// Turns what the client saw of this request into what happened; so many lines were there when it began.
+    async fn explain(&self, failed: Failed, request: &[u8], lines_before: u64) -> CallError {
         match failed {
             Failed::Answer(CallError::Tool { capability, error, accounts, .. }) => {
                 let stderr_tail = match &error.traceback {
@@ -349,9 +359,21 @@ impl ProcessWorker {
                 CallError::Tool { capability, error, accounts, unset, stderr_tail }
             }
             Failed::Answer(CallError::BadAnswer { capability, status, excerpt, methods, .. }) => {
-                self.common.tail.caught_up().await;
-                let stderr_tail = self.common.tail.lines();
+                // As above: no method of the tool's has run that it does not have.
+                let stderr_tail = match status {
+                    NOT_FOUND => Vec::new(),
+                    _ => {
+                        self.common.tail.caught_up().await;
+                        self.common.tail.lines()
+                    }
+                };
                 CallError::BadAnswer { capability, status, excerpt, methods, stderr_tail }
+            }
+            Failed::Answer(CallError::Cancelled { capability, .. }) => {
+                self.common.tail.caught_up().await;
+                // Which call of a tool prints what is not known; what was there before is of none that ran beside it.
+                let stderr_tail = self.common.tail.lines_since(lines_before);
+                CallError::Cancelled { capability, stderr_tail }
             }
             Failed::Answer(other) => other,
             Failed::Connection(message) => self.unanswered(message, true, request).await,
@@ -368,7 +390,7 @@ impl ProcessWorker {
         let fate = tokio::select! {
             biased;
             () = self.unsent.cancelled(job.as_deref()), if waits => {
-                return CallError::Cancelled { capability: capability.clone() };
+                return CallError::cancelled(capability);
             }
             fate = self.fate(waits) => fate,
         };

@@ -90,7 +90,7 @@ pub(crate) async fn run_attempt(runner: Runner, active: Arc<ActiveJob>, start: S
 
 async fn try_attempt(runner: &Runner, active: &ActiveJob, start: &Start) -> AttemptEnd {
     let capability = active.record().capability_name.clone();
-    let cancelled = || AttemptEnd::Over(Err(CallError::Cancelled { capability: capability.clone() }));
+    let cancelled = || AttemptEnd::Over(Err(CallError::cancelled(&capability)));
     let Some(instance) = runner.instances.get(&start.instance) else { return AttemptEnd::NotRun };
     let worker = tokio::select! {
         biased;
@@ -256,13 +256,14 @@ fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
     let instance = InstanceId::from_text(record.instance_id.clone().unwrap_or_else(|| record.target.clone()));
     record.failure = match (&result, stopped) {
         (_, Some(StopReason::Deadline)) if active.stopped_for.get().is_some() => {
-            active.stopped_for.get().cloned()
+            active.stopped_for.get().cloned().map(|mut failure| {
+                failure.report.stderr_tail = said_last(result.as_ref());
+                failure
+            })
         }
         (_, Some(StopReason::Deadline)) => {
             let seconds = active.timeout.given.as_secs_f64();
-            // What the tool said before it was ended for that.
-            let stderr_tail = result.as_ref().and_then(|result| result.as_ref().err());
-            let stderr_tail = stderr_tail.map(Described::stderr_tail).unwrap_or_default();
+            let stderr_tail = said_last(result.as_ref());
             let capability = record.capability_name.clone();
             let error = CallError::DeadlinePassed { capability, seconds, stderr_tail };
             Some(error.to_failure(&instance))
@@ -293,6 +294,11 @@ fn end_commit(active: &ActiveJob, end: End) -> (Option<bytes::Bytes>, Commit) {
         commit = commit.row(row);
     }
     (body, commit.row(terminal_row(&record, from)))
+}
+
+/// What the tool said before it was stopped.
+fn said_last(result: Option<&Result<Reply, CallError>>) -> Vec<String> {
+    result.and_then(|result| result.as_ref().err()).map(Described::stderr_tail).unwrap_or_default()
 }
 
 /// A failure that names its job.

@@ -102,7 +102,7 @@ impl SimulatedWorker {
             "hang" => {
                 let _ = cancelled.wait_for(|cancelled| *cancelled).await;
                 tokio::time::sleep(pause).await;
-                return Err(CallError::Cancelled { capability });
+                return Err(CallError::cancelled(&capability));
             }
             _ => tokio::time::sleep(pause).await,
         }
@@ -123,7 +123,7 @@ impl SimulatedWorker {
                 reply(1)
             }
             "account" => reply(1).map(|reply| Reply { accounts: account(), ..reply }),
-            "claims" => Err(CallError::Cancelled { capability }),
+            "claims" => Err(CallError::cancelled(&capability)),
             "large" => reply(super::kept::RESULT_BYTES_MAX as u64 + 1),
             _ => reply(1),
         }
@@ -182,7 +182,7 @@ impl SimulatedWorker {
             death = self.body.dead() => self.died(&death),
             answer = self.answer(request, &mut cancelled) => {
                 let capability = self.body.capability.clone();
-                answer.err().unwrap_or(CallError::Cancelled { capability })
+                answer.err().unwrap_or(CallError::cancelled(&capability))
             }
         }
     }

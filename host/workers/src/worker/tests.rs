@@ -512,3 +512,29 @@ async fn the_ancestors_worker_is_asked_to_clean_up_then_to_end_and_then_is_kille
         }
     }
 }
+
+#[tokio::test]
+async fn of_a_call_that_was_stopped_the_words_are_told_that_came_while_it_ran() {
+    let stage = stage(true);
+    let (worker, tail) = (Arc::clone(&stage.worker), stage.worker.common.tail.clone());
+    let stopped = async {
+        let mut stream = stage.take().await;
+        tail.push("said meanwhile");
+        let answer = b"HTTP/1.1 409 It\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+        stream.write_all(answer).await.unwrap();
+    };
+    let (told, ()) = tokio::join!(worker.call(http::EXECUTE, request("j")), stopped);
+    let told = told.expect_err("it was stopped");
+    assert!(matches!(told, CallError::Cancelled { .. }), "{told:?}");
+    assert_eq!(cjm_wire::describe::Described::stderr_tail(&told), ["said meanwhile"]);
+}
+
+#[tokio::test]
+async fn nothing_that_a_tool_said_is_told_of_a_method_that_it_does_not_have() {
+    let stage = stage(false);
+    for (status, tail) in [(404, &[][..]), (500, &["its last line"][..])] {
+        let told = stage.fails_with(status, json!({"detail": "words"})).await;
+        assert!(matches!(told, CallError::BadAnswer { .. }), "{told:?}");
+        assert_eq!(cjm_wire::describe::Described::stderr_tail(&told), tail, "{status}");
+    }
+}
