@@ -6,7 +6,7 @@
 //! reason to end is left to the next host.
 
 use crate::compositions::ends::Ends;
-use crate::compositions::failures::{deadline_failure, failure_at};
+use crate::compositions::failures::{at_its_place, deadline_failure, failure_at};
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{CompositionOutcome, Wish};
 use crate::compositions::tally::Tally;
@@ -261,10 +261,12 @@ impl Driver {
             NodeStatus::Skipped => NodeState::Skipped,
         };
         tally.reason = reason;
-        // No job carries what did not bind, or whose result does not pass.
-        if let (Some(first), None) = (first, &tally.failure) {
-            let failure = failure_at(first, None, document.get(node));
-            tally.failure = Some((first.element.unwrap_or(0), failure));
+        if let Some(first) = first {
+            tally.fail_with(first, |known| match known {
+                Some(known) => at_its_place(first, known),
+                // No job carries what did not bind, or whose result does not pass.
+                None => failure_at(first, None, document.get(node)),
+            });
         }
         self.tell(node);
     }

@@ -38,6 +38,15 @@ pub(super) fn failure_at(first: &NodeError, known: Option<&Failure>, node: Optio
     failure
 }
 
+/// The failure of a node's job, in its own words, with the node and the element that it is of.
+pub(super) fn at_its_place(first: &NodeError, known: &Failure) -> Failure {
+    let mut failure = known.clone();
+    if let Some(name) = &first.node {
+        failure.report = failure.report.at_node(name.clone(), first.element);
+    }
+    failure
+}
+
 /// A node, or one element of it, as people are told.
 fn place(node: &str, element: Option<usize>) -> String {
     element.map_or_else(|| node.to_owned(), |element| format!("{node}[{element}]"))

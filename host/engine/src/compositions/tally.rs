@@ -3,6 +3,7 @@
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{NodeOutcome, NodeUsage};
 use crate::queue::state::JobOutcome;
+use cjm_decide::composition::NodeError;
 use cjm_wire::Timestamp;
 use cjm_wire::error::Failure;
 use cjm_wire::event::JobStatus;
@@ -46,6 +47,15 @@ impl Tally {
     /// The failure of this element, where it is the one that is kept.
     pub(crate) fn failure_of(&self, element: usize) -> Option<&Failure> {
         self.failure.as_ref().filter(|(of, _)| *of == element).map(|(_, failure)| failure)
+    }
+
+    /// The node ended, and this failed first: `tell` makes it of what its job said, if one carries it. The job of another
+    /// element may have failed before the node did, and after this.
+    pub(crate) fn fail_with(&mut self, first: &NodeError, tell: impl FnOnce(Option<&Failure>) -> Failure) {
+        // An element without a place in a list is the only one.
+        let element = first.element.unwrap_or(0);
+        let failure = tell(self.failure_of(element));
+        self.failure = Some((element, failure));
     }
 
     /// Of a job that completed, `passes` says whether its result does.
