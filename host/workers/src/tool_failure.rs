@@ -52,6 +52,11 @@ const TEXT_EXPECTED: &str = ", and text is expected";
 /// Wrong arguments that a step names; the others are counted.
 const NAMED_MAX: usize = 5;
 
+/// What Python raises of a value whose type is another one than the code needs, whoever chose it.
+const AMBIGUOUS: [&str; 2] = ["AttributeError", "TypeError"];
+/// Python's names of what a command line reads a word as that is no text.
+const READ_TYPES: [&str; 4] = ["int", "float", "bool", "NoneType"];
+
 /// Class of the shim's for a program that ended with an exit code that is none of success.
 const PROGRAM_EXIT: &str = "ProgramExit";
 
@@ -200,12 +205,14 @@ pub(crate) fn facts(capability: &str, error: &JobError, tail: &[String]) -> Fact
         Origin::Unclear => failed(
             "correct the argument that the message speaks of; if it speaks of none, the fault is in the tool",
         ),
-        Origin::Inside if has_frames(error) => failed(
-            "look where the traceback ends: the fault is in the tool there, unless the message speaks of an argument",
-        ),
-        Origin::Inside => {
-            failed("the fault is in the tool, unless the message speaks of an argument: then correct that")
-        }
+        Origin::Inside if has_frames(error) => failed(&format!(
+            "look where the traceback ends: the fault is in the tool there, unless the message speaks of an argument{}",
+            text_may_be_meant(error)
+        )),
+        Origin::Inside => failed(&format!(
+            "the fault is in the tool, unless the message speaks of an argument: then correct that{}",
+            text_may_be_meant(error)
+        )),
         Origin::Program if said(error) || !tail.is_empty() => failed(
             "read the program's last lines: they say whether an argument, the input or the program is at fault",
         ),
@@ -265,14 +272,29 @@ fn of_tool(error: &JobError, tail: &[String]) -> String {
     if let Some(module) = missing_module(error) {
         return requirement_step(module);
     }
+    let or_text = text_may_be_meant(error);
     let step = match has_frames(error) {
+        true if !or_text.is_empty() => {
+            "look where the traceback ends: the fault is in the tool, unless an argument has another type there than it needs"
+        }
         true => "look where the traceback ends: the fault is in the tool, and other arguments only avoid it",
         false if said(error) || !tail.is_empty() => {
             "read the message and the tool's last lines: the fault is in the tool"
         }
         false => "read the message: the fault is in the tool",
     };
-    step.to_owned()
+    format!("{step}{or_text}")
+}
+
+/// Where a tool did with a number what is done with text: what a command line makes of an argument that nothing declares.
+fn text_may_be_meant(error: &JobError) -> &'static str {
+    let class = error.exception_class().map(last_name).unwrap_or_default();
+    let mut words = error.message.split(|c: char| !c.is_alphanumeric() && c != '_');
+    if AMBIGUOUS.contains(&class) && words.any(|word| READ_TYPES.contains(&word)) {
+        "; `key=42` on a command line is a number where the tool declares no type of `key`, and `key:='\"42\"'` is text"
+    } else {
+        ""
+    }
 }
 
 /// What to do where a tool imports what its environment has not.

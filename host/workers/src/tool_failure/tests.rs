@@ -228,3 +228,28 @@ fn the_class_is_told_unless_the_tool_chose_it_for_its_words() {
         assert_eq!(words(&error), expected, "{repr}");
     }
 }
+
+#[test]
+fn a_number_where_a_tool_needs_text_may_have_been_meant_as_text() {
+    let traceback = "Traceback (most recent call last):\n  File \"/t/words.py\", line 9, in count\n";
+    for (class, message, is_told) in [
+        ("AttributeError", "'int' object has no attribute 'split'", true),
+        ("TypeError", "expected str, bytes or os.PathLike object, not float", true),
+        ("AttributeError", "'Words' object has no attribute 'print'", false),
+        ("RuntimeError", "int", false),
+    ] {
+        for category in [ErrorCategory::Fatal, ErrorCategory::UserInput] {
+            for traceback in [None, Some(traceback.to_owned())] {
+                let error = JobError {
+                    original_exc_repr: format!("{class}({message:?})"),
+                    traceback,
+                    ..JobError::new(category, message)
+                };
+                let step = facts("words", &error, &[]).next_step;
+                let is_of_caller = step.starts_with("correct");
+                assert_eq!(step.contains("`key:='\"42\"'`"), is_told && !is_of_caller, "{error:?}: {step}");
+                assert!(!(is_told && step.contains("only avoid it")), "{step}");
+            }
+        }
+    }
+}
