@@ -308,7 +308,11 @@ fn a_start_whose_time_is_over_is_told_as_that() {
     let outcome = world.run(&["call", "kit", "--action", "say", "--timeout", "1.5"]).expect(13);
     says(&outcome, "was not ready within 1.5 s; its start was stopped, and the call was not begun");
     says(&outcome, "logs --journal --run");
-    assert_eq!(verdict(&world), "not ready within 1.5 s");
+    assert_eq!(verdict(&world), "ended by the host: not ready within 1.5 s");
+    // It did not die, and is shown as what it is.
+    let shown = |kind: &str| world.run(&["logs", "--type", kind]).expect(0).stdout;
+    assert!(shown("worker_ended").contains("(not ready within 1.5 s)"), "{}", shown("worker_ended"));
+    assert!(!shown("worker_died").contains("not ready"), "{}", shown("worker_died"));
     world.assert_nothing_left();
 }
 

@@ -325,7 +325,7 @@ fn starts_that_fail() {
         ..at(Starting)
     };
     check(&waited, &Cause::NeverReady { limit_ms: 30_000 }, Certain, Transient);
-    assert_eq!(verdict(&waited).to_string(), "not ready within 30 s");
+    assert_eq!(verdict(&waited).to_string(), "ended by the host: not ready within 30 s");
 
     let told = Evidence { load_failure: Some("no module x".into()), worker: Some(Code(1)), ..at(Starting) };
     check(&told, &Cause::LoadFailed { message: "no module x".into() }, Certain, Fatal);

@@ -25,7 +25,8 @@ impl fmt::Display for Verdict {
         match &self.cause {
             Cause::HostKill { reason } => write!(f, "ended by the host: {}", Why(reason)),
             Cause::NeverReady { limit_ms } => {
-                write!(f, "not ready within {}", Seconds(Duration::from_millis(*limit_ms)))
+                let reason = OwnKill::StartTimeout { limit_ms: *limit_ms };
+                write!(f, "ended by the host: {}", Why(&reason))
             }
             Cause::KeeperLost => f.write_str("the keeper died, and all workers with it"),
             Cause::LoadFailed { message } => write!(f, "the tool could not be loaded: {message}"),
