@@ -12,6 +12,7 @@ pub mod channel;
 pub mod composition;
 pub mod cut;
 pub mod describe;
+pub mod doubled;
 mod each_of_list;
 pub mod envelope;
 pub mod error;

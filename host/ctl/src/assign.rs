@@ -3,6 +3,7 @@
 
 use crate::fault::Fault;
 use cjm_platform::files::{FileError, read_regular_to_string};
+use cjm_wire::doubled::doubled_key;
 use cjm_wire::json::{Arguments, Json, JsonKind};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -58,7 +59,7 @@ pub(crate) fn arguments(
 /// When it is not one.
 pub(crate) fn json_object(text: &str, option: &str) -> Result<Map<String, Value>, Fault> {
     match Json::parse(text) {
-        Ok(json) => match json.to_value() {
+        Ok(json) => match no_key_twice(&json, option)?.to_value() {
             Ok(Value::Object(map)) => Ok(map),
             Ok(_) => Err(no_object(option)),
             Err(error) => Err(Fault::usage(
@@ -76,7 +77,15 @@ pub(crate) fn json_object(text: &str, option: &str) -> Result<Map<String, Value>
 /// When it is not one.
 pub(crate) fn exact_object(text: &str, what: &str) -> Result<Arguments, Fault> {
     let json = Json::parse(text).map_err(|error| no_json(what).caused_by(&error))?;
-    json.fields().ok_or_else(|| no_object(what))
+    no_key_twice(&json, what)?.fields().ok_or_else(|| no_object(what))
+}
+
+/// Refuses a key that stands twice: one of its values would silently have no effect.
+fn no_key_twice<'j>(json: &'j Json, what: &str) -> Result<&'j Json, Fault> {
+    match doubled_key(json.text()) {
+        Some(key) => Err(Fault::usage(format!("{what} has the key `{key}` twice"), "give it once")),
+        None => Ok(json),
+    }
 }
 
 fn no_object(what: &str) -> Fault {
@@ -275,6 +284,13 @@ mod tests {
         match arguments(None, &twice, Path::new("/"), None, |_| Declared::Unknown) {
             Err(Fault::Shown(report)) => assert_eq!(report.message, "`k` is given twice"),
             other => panic!("{other:?}"),
+        }
+        for text in ["{\"n\": 1, \"n\": 2}", "{\"a\": [{\"n\": 1, \"\\u006e\": 1}]}"] {
+            let (object, exact) = (json_object(text, "--x").map(drop), exact_object(text, "--x").map(drop));
+            for refused in [object, exact] {
+                let Err(Fault::Shown(report)) = refused else { panic!("{text}") };
+                assert_eq!((report.message.as_str(), report.exit_code), ("--x has the key `n` twice", 2));
+            }
         }
         assert!(json_object("[1]", "--args").is_err() && json_object("{", "--args").is_err());
         let deep = format!("{{\"a\": {}1{}}}", "[".repeat(200), "]".repeat(200));

@@ -63,6 +63,7 @@ pub(crate) async fn run(
         |key: &str| entry.map_or(Declared::Unknown, |entry| declared(entry, args.action.as_deref(), key));
     name_option_of_action(args, entry)?;
     let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file(), of_tool)?;
+    one_action(args, &kwargs)?;
     // Before anything is made: a data directory that is not there is likely the wrong one.
     check_known(&options, [args.name.as_str()])?;
     tell_choice(&catalog, [args.name.as_str()], output);
@@ -453,6 +454,21 @@ fn name_option_of_action(args: &CallArgs, entry: Option<&CatalogEntry>) -> Resul
         )),
         None => Ok(()),
     }
+}
+
+/// Refuses an argument `action` beside an option that names another one.
+fn one_action(args: &CallArgs, kwargs: &Arguments) -> Result<(), Fault> {
+    let (Some(option), Some(argument)) = (&args.action, kwargs.get(ACTION_KEY)) else { return Ok(()) };
+    if argument.as_text().as_ref() == Some(option) {
+        return Ok(());
+    }
+    Err(Fault::usage(
+        format!(
+            "the action is `{option}` by --action, and {} by the argument `{ACTION_KEY}`",
+            argument.text()
+        ),
+        "give one of them",
+    ))
 }
 
 /// Arguments that the manifest declares as paths start at the present directory, wherever the tool runs.
