@@ -185,15 +185,25 @@ impl Entry {
         }
     }
 
+    fn named(&self, tools: &Tools<'_>) -> Named<'_> {
+        let session = match self {
+            Self::Journal(_) => return Named::Whole(self),
+            Self::Record(record) => &record.record.worker_session_id,
+            Self::Chunk(chunk) => &chunk.chunk.worker_session_id,
+        };
+        let capability = tools.of(session.as_deref()).and_then(|tool| tool.capability);
+        Named::Beside { entry: self, capability }
+    }
+
     fn line(&self, tools: &Tools<'_>, whole: bool) -> String {
         match self {
             Self::Journal(row) => log_lines::journal(&row.row, whole),
             Self::Record(record) => {
-                let tool = tools.of(record.record.worker_session_id.as_deref());
+                let tool = tools.of(record.record.worker_session_id.as_deref()).and_then(|tool| tool.shown);
                 log_lines::record(&record.record, tool.as_deref())
             }
             Self::Chunk(chunk) => {
-                let tool = tools.of(chunk.chunk.worker_session_id.as_deref());
+                let tool = tools.of(chunk.chunk.worker_session_id.as_deref()).and_then(|tool| tool.shown);
                 log_lines::chunk(&chunk.chunk, tool.as_deref())
             }
         }
@@ -203,11 +213,31 @@ impl Entry {
 /// Which tool a session belongs to: output does not say it, the journal does.
 struct Tools<'a> {
     data_dir: &'a Path,
-    known: RefCell<HashMap<String, Option<String>>>,
+    known: RefCell<HashMap<String, Option<Tool>>>,
+}
+
+/// Whose a session is.
+#[derive(Debug, Clone, Default)]
+struct Tool {
+    /// As people are shown it: the instance, where there may be several.
+    shown: Option<String>,
+    capability: Option<String>,
+}
+
+/// A row as programs get it: those of records and output with the tool, which the row itself does not name.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Named<'e> {
+    Whole(&'e Entry),
+    Beside {
+        #[serde(flatten)]
+        entry: &'e Entry,
+        capability: Option<String>,
+    },
 }
 
 impl Tools<'_> {
-    fn of(&self, session: Option<&str>) -> Option<String> {
+    fn of(&self, session: Option<&str>) -> Option<Tool> {
         let session = session?;
         if let Some(known) = self.known.borrow().get(session) {
             return known.clone();
@@ -218,10 +248,13 @@ impl Tools<'_> {
         found
     }
 
-    fn look(&self, session: &str) -> Result<Option<String>, StoreError> {
+    fn look(&self, session: &str) -> Result<Option<Tool>, StoreError> {
         let filter = JournalFilter { session: Some(session.to_owned()), ..JournalFilter::default() };
         let rows = JournalReader::open_with_archives(self.data_dir)?.page(&filter, 0, 1)?;
-        Ok(rows.into_iter().find_map(|row| row.row.capability_instance_id.or(row.row.capability_name)))
+        Ok(rows.into_iter().next().map(|row| {
+            let capability = row.row.capability_name;
+            Tool { shown: row.row.capability_instance_id.or_else(|| capability.clone()), capability }
+        }))
     }
 }
 
@@ -324,7 +357,7 @@ impl Printer<'_> {
         if !self.output.json {
             return self.output.line(&entry.line(&self.tools, self.whole));
         }
-        let text = serde_json::to_string(entry).unwrap_or_else(|_| "null".to_owned());
+        let text = serde_json::to_string(&entry.named(&self.tools)).unwrap_or_else(|_| "null".to_owned());
         if self.follow {
             return self.output.json_text(&text);
         }
