@@ -121,6 +121,20 @@ impl Asked {
                 "give 1 or more, or 0 for all",
             ));
         }
+        for (option, id) in [
+            ("--job", &args.job),
+            ("--session", &args.session),
+            ("--run", &args.run),
+            ("--node", &args.node),
+            ("--capability", &args.capability),
+        ] {
+            if id.as_deref().is_some_and(|id| id.trim().is_empty()) {
+                return Err(Fault::usage(
+                    format!("{option} is empty: it names nothing"),
+                    format!("name what is asked for, or leave {option} out"),
+                ));
+            }
+        }
         let statuses = args.status.iter().map(|text| {
             JobStatus::parse(&text.to_lowercase()).ok_or_else(|| {
                 let known = STATUSES.map(JobStatus::as_str);

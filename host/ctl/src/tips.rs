@@ -2,7 +2,7 @@
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, Error};
+use clap::{Command, CommandFactory as _, Error};
 use std::ffi::OsString;
 
 /// How the parser's tip goes by which an option would be an argument of ours. None of ours may begin with `-`, but for names
@@ -35,7 +35,7 @@ fn meant(error: &Error, words: &[OsString]) -> Option<String> {
         return None;
     };
     let all = crate::cli::Cli::command();
-    let command = words.iter().skip(1).find_map(|word| all.find_subcommand(word))?;
+    let command = all.find_subcommand(command_word(&all, words)?)?;
     let name = given.strip_prefix("--").filter(|name| !name.is_empty());
     let takes_list = command.get_arguments().any(|arg| arg.get_id() == "capabilities");
     let is_file = given.contains(['.', '/']);
@@ -49,6 +49,27 @@ fn meant(error: &Error, words: &[OsString]) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The word that names the command: the first one that is no option, and no value of one.
+fn command_word<'w>(all: &Command, words: &'w [OsString]) -> Option<&'w OsString> {
+    let mut words = words.iter().skip(1);
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy();
+        if !text.starts_with('-') {
+            return Some(word);
+        }
+        let is_it = |arg: &&clap::Arg| match text.strip_prefix("--") {
+            Some(long) => arg.get_long() == Some(long),
+            None => {
+                arg.get_short().is_some_and(|short| text.get(1..) == Some(short.encode_utf8(&mut [0; 4])))
+            }
+        };
+        if all.get_arguments().find(is_it).is_some_and(|arg| arg.get_action().takes_values()) {
+            words.next();
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -70,6 +91,8 @@ mod tests {
                 Some("tip: an argument of the tool is written KEY=VALUE: 'name=VALUE'"),
             ),
             ("cjm-ctl --data-dir /d run f.yaml --name=Ada", Some("is written KEY=VALUE: 'name=VALUE'")),
+            ("cjm-ctl --data-dir run call greet --name Ada", Some("an argument of the tool is written")),
+            ("cjm-ctl --data-dir=run call greet --name Ada", Some("an argument of the tool is written")),
             (
                 "cjm-ctl install-all tools.yaml",
                 Some("tip: the list is named by an option: '--capabilities FILE'"),
