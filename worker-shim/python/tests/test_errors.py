@@ -230,7 +230,7 @@ class Described(unittest.TestCase):
     def test_words_like_those_of_a_chain_that_an_exception_quotes_are_its_own(self):
         quoted = Exception("x" * 1_000_000 + errors.LEFT_OUT_END)
         self.assertLessEqual(len(errors.traceback_of(quoted)), errors.TRACEBACK_CHARS_MAX + 100)
-        for oldest in ("[7 exceptions left out here]", "\n[7 exceptions left out here]\n", "\n%s[284" % (" " * 100_000)):
+        for oldest in ("[7 exceptions left out here]", "\n[7 exceptions left out here]\n", "\n%s[284 exceptions left out here]\n" % (" " * 100_000)):
             chain = [ValueError("x" * 20_000) for _ in range(299)] + [ValueError(oldest + "y" * 20_000 + errors.LEFT_OUT_END)]
             for one, before in zip(chain, chain[1:]):
                 one.__cause__ = before
