@@ -3,13 +3,14 @@
 
 use crate::constraint::Wanted;
 use crate::elsewhere::installed_in;
+use crate::ended::{MADE_ANEW, PUT_BACK, blank, failed, tell_what_was_installed};
 use crate::error::EnvironmentError;
 use crate::files::{Claim, hash_folder, lock, own_home, remove_begun_writes};
 use crate::interpreters;
 use crate::manifests::{read_existing, remember_installed};
 use crate::owners::{homes, owners};
 use crate::python_entry::{Common, Done, PythonEntry, Reporter, Tools};
-use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport, Outcome};
+use crate::report::{AskInUse, EntryReport, InstallEvent, InstallOptions, InstallReport};
 use crate::tool_entry::{self, Asked, Copied};
 use crate::uv::Uv;
 use cjm_catalog::installation::{is_gone, list_of};
@@ -216,10 +217,8 @@ impl Installation<'_> {
             FirstLook::Settled(Box::new(report))
         };
         if let Some(source) = entry.fault.clone() {
-            return ended(Err(EnvironmentError::CapabilitiesInvalid {
-                path: self.common.list.clone(),
-                source,
-            }));
+            let error = EnvironmentError::CapabilitiesInvalid { path: self.common.list.clone(), source };
+            return ended(Ok(self.faulty(entry, &error)));
         }
         if let Some(manifest) = &entry.manifest {
             return ended(Ok(self.install_tool(entry, manifest)));
@@ -245,8 +244,10 @@ impl Installation<'_> {
         }
         if let Some(done) = (!self.force).then(|| python.current()).flatten() {
             let before = done.version.clone();
-            let claimed = self.claim(entry, &done.capability, &mut None);
-            return ended(claimed.map(|()| EntryReport { version_before: before, ..report(&python, done) }));
+            return ended(Ok(match self.claim(entry, &done.capability, &mut None) {
+                Ok(()) => EntryReport { version_before: before, ..report(&python, done) },
+                Err(error) => self.refused(entry, &error, python.found()),
+            }));
         }
         let may_begin = match python.held() {
             Some(held) => AskInUse::check(self.in_use.as_ref(), &held),
@@ -266,6 +267,23 @@ impl Installation<'_> {
         tell_what_was_installed(&mut refused, installed(), installed, MADE_ANEW);
         refused.warnings.extend(found);
         refused
+    }
+
+    /// An entry that cannot be read: what this list installed from it is there as it was.
+    fn faulty(&self, entry: &Entry, error: &EnvironmentError) -> EntryReport {
+        let mut report = failed(entry, &ErrorReport::of(error));
+        let given = self.given_by(entry).min();
+        if let Some(given) = given.and_then(|name| tool_entry::installed_as(name, &self.common.data_dir)) {
+            let before = Some((given.capability, given.version));
+            let what_is_needed = if given.env_name.is_some() { MADE_ANEW } else { PUT_BACK };
+            tell_what_was_installed(
+                &mut report,
+                before.clone(),
+                || before.filter(|_| given.is_whole),
+                what_is_needed,
+            );
+        }
+        report
     }
 
     fn install_tool(&self, entry: &Entry, manifest: &str) -> EntryReport {
@@ -447,71 +465,6 @@ fn word(entry: &Entry) -> String {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn blank(entry: &Entry) -> EntryReport {
-    EntryReport {
-        name: entry.name.clone(),
-        outcome: Outcome::Unchanged,
-        capability: None,
-        version: None,
-        version_before: None,
-        manifest: None,
-        environment: None,
-        python_version: None,
-        lock_hash: None,
-        to_fetch: None,
-        renamed_from: None,
-        displaced: None,
-        values: Vec::new(),
-        warnings: entry.unread.clone(),
-        seconds: 0.0,
-        error: None,
-    }
-}
-
-/// What a tool that cannot be called needs, of an environment and of a program alone.
-const MADE_ANEW: &str = "`install-all` has made it anew";
-const PUT_BACK: &str = "its program is there again";
-
-/// Of a tool that was to be brought up to date: what it was `before`, and what is there `now` of one that failed.
-fn tell_what_was_installed(
-    ended: &mut EntryReport,
-    before: Option<(String, String)>,
-    now: impl FnOnce() -> Option<(String, String)>,
-    what_is_needed: &str,
-) {
-    // The version of another tool says nothing of this one.
-    let before = before.filter(|(capability, _)| ended.displaced.as_ref() != Some(capability));
-    let Some((capability, version)) = before else { return };
-    ended.version_before = Some(version);
-    if ended.outcome == Outcome::Failed {
-        tell_what_is_left(ended, capability, now(), what_is_needed);
-    }
-}
-
-/// Of a tool that was installed and was to be brought up to date.
-fn tell_what_is_left(
-    ended: &mut EntryReport,
-    capability: String,
-    installed: Option<(String, String)>,
-    what_is_needed: &str,
-) {
-    let version = ended.version_before.as_deref().unwrap_or_default();
-    ended.warnings.push(match &installed {
-        Some((capability, version)) => {
-            format!("{capability} {version} stays installed as it was, and can be called")
-        }
-        None => format!(
-            "{capability} {version}, which was installed before, cannot be called until {what_is_needed}"
-        ),
-    });
-    ended.version = installed.map(|(_, version)| version);
-    ended.capability = Some(capability);
-}
-
-fn failed(entry: &Entry, error: &ErrorReport) -> EntryReport {
-    EntryReport { outcome: Outcome::Failed, error: Some(error.clone()), ..blank(entry) }
 }
 
 fn report(entry: &PythonEntry<'_>, done: Done) -> EntryReport {

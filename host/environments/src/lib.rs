@@ -9,6 +9,7 @@ mod conda;
 mod conda_entry;
 mod constraint;
 mod elsewhere;
+mod ended;
 mod error;
 mod files;
 mod first_note;

@@ -2,12 +2,13 @@
 //! checked, their program found, and the manifest copied with the program's absolute path written in.
 
 use crate::error::EnvironmentError;
-use crate::files::write_whole;
+use crate::files::{own_home, write_whole};
 use crate::manifests::{keep_installation, keep_what_is_not_ours, link_in_words, read_existing};
 use crate::report::{INSTALLER_VERSION, Outcome};
+use crate::stamp::Stamp;
 use crate::user_values::settle;
 use crate::whole_code::settle_whole_code;
-use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
+use cjm_catalog::installation::{LIST_KEY, env_name_of, list_of, replaced_in_words};
 use cjm_catalog::plain_path::{as_written_before, is_same_file};
 use cjm_catalog::programs::Lost;
 use cjm_catalog::{MANIFEST_BYTES_MAX, programs};
@@ -61,6 +62,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Installed {
     pub(crate) capability: String,
     pub(crate) version: String,
+    /// Its environment, where it lives in one.
+    pub(crate) env_name: Option<String>,
     /// Whether its program is there.
     pub(crate) is_whole: bool,
 }
@@ -71,7 +74,19 @@ pub(crate) fn installed_from(source: &Path, manifests: &Path) -> Option<Installe
     let mut all = files.filter_map(|file| read_existing(&file.path()));
     let mut found = all.find(|manifest| is_same_file(Path::new(&manifest.install.package_source), source))?;
     let is_whole = resolve_program(&mut found, Path::new("/")).is_ok();
-    Some(Installed { capability: found.code.name, version: found.code.version, is_whole })
+    let env_name = env_name_of(&found);
+    Some(Installed { capability: found.code.name, version: found.code.version, env_name, is_whole })
+}
+
+/// What is installed under this name: of a tool that lives in an environment, it is whole where that is.
+pub(crate) fn installed_as(name: &str, data_dir: &Path) -> Option<Installed> {
+    let mut found = read_existing(&file_of(&data_dir.join("manifests"), name))?;
+    let env_name = env_name_of(&found);
+    let is_whole = match &env_name {
+        Some(env_name) => Stamp::read(&own_home(data_dir, env_name)).is_some(),
+        None => resolve_program(&mut found, Path::new("/")).is_ok(),
+    };
+    Some(Installed { capability: found.code.name, version: found.code.version, env_name, is_whole })
 }
 
 /// Installs the manifest at `source` into `manifests`, in the place of the name that it had before. `claim` hears its name
