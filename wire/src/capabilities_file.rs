@@ -558,7 +558,7 @@ mod tests {
             ),
             (
                 "{name: a, package: p, env_name: ../x, python_version: 3}",
-                "`env_name` is \"../x\", and must be 1 to 64 letters, digits, `-` or `_`",
+                "`env_name` is \"../x\", and must be 1 to 64 letters, digits, `-` or `_`, and not begin with `-`",
             ),
         ] {
             let told = told(&format!("- {entry}\n"));
