@@ -205,14 +205,7 @@ pub(crate) fn facts(capability: &str, error: &JobError, tail: &[String]) -> Fact
         Origin::Unclear => failed(
             "correct the argument that the message speaks of; if it speaks of none, the fault is in the tool",
         ),
-        Origin::Inside if has_frames(error) => failed(&format!(
-            "look where the traceback ends: the fault is in the tool there, unless the message speaks of an argument{}",
-            text_may_be_meant(error)
-        )),
-        Origin::Inside => failed(&format!(
-            "the fault is in the tool, unless the message speaks of an argument: then correct that{}",
-            text_may_be_meant(error)
-        )),
+        Origin::Inside => failed(&inside(error)),
         Origin::Program if said(error) || !tail.is_empty() => failed(
             "read the program's last lines: they say whether an argument, the input or the program is at fault",
         ),
@@ -265,6 +258,17 @@ pub(crate) fn words(error: &JobError) -> String {
         None if message.is_empty() => "it gave no reason".to_owned(),
         None => message.to_owned(),
     }
+}
+
+/// What to do about a fault in the tool, unless the message speaks of an argument.
+fn inside(error: &JobError) -> String {
+    let step = match has_frames(error) {
+        true => {
+            "look where the traceback ends: the fault is in the tool there, unless the message speaks of an argument"
+        }
+        false => "the fault is in the tool, unless the message speaks of an argument: then correct that",
+    };
+    format!("{step}{}", text_may_be_meant(error))
 }
 
 /// What to do about a fault in the tool itself.
