@@ -1,3 +1,5 @@
+"""What an adapter is asked for: its methods, without running anything of it."""
+
 import unittest
 
 import shim  # noqa: F401  (finds the SDK)
