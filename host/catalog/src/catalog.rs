@@ -3,6 +3,7 @@
 //! is withheld until the user allows it, and takes no place of what may run.
 
 use crate::allowed::{Allowed, AllowedError, Register};
+use crate::broken_name::named_in;
 use crate::folders::{ManifestFolder, Standing};
 use crate::may_be_unread::{MayBeUnread, unread_step};
 use cjm_platform::files::{FileError, read_regular_to_string};
@@ -328,6 +329,13 @@ impl Catalog {
         self.problems.iter().find(is_called).or_else(|| self.problems.iter().find(says_so))
     }
 
+    /// Broken files that do not say whose they are: each may be that of a capability which was not found.
+    #[must_use]
+    pub fn nameless(&self) -> Vec<PathBuf> {
+        let broken = self.problems.iter().filter(|problem| !problem.is_unread() && problem.path.is_file());
+        broken.map(|problem| problem.path.clone()).filter(|path| named_in(path).is_none()).collect()
+    }
+
     /// Directories and files that are there and cannot be read, and why: nobody knows what they say.
     pub fn unreadable(&self) -> impl Iterator<Item = (&Path, &std::io::Error)> {
         self.problems.iter().filter_map(|problem| match &problem.error {
@@ -407,13 +415,6 @@ fn read(path: &Path) -> Result<(Found, String), CatalogError> {
         Found::Capability(Box::new(Manifest::parse(&text)?))
     };
     Ok((found, text))
-}
-
-/// The name in a manifest that is none, as far as it is JSON.
-fn named_in(path: &Path) -> Option<String> {
-    let text = read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?;
-    let document: serde_json::Value = serde_json::from_str(&text).ok()?;
-    document.pointer("/code/name")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod allowed;
 pub mod beginning;
+mod broken_name;
 pub mod by_hand;
 mod catalog;
 pub mod elsewhere;

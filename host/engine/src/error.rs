@@ -99,9 +99,10 @@ pub enum HostError {
     Store(#[from] StoreError),
     /// No manifest has this name.
     #[error(
-        "there is no capability named \"{name}\"{}; looked in {}",
+        "there is no capability named \"{name}\"{}; looked in {}{}",
         suggestions::in_words(suggestions),
-        paths(searched)
+        paths(searched),
+        may_be_broken(nameless)
     )]
     UnknownCapability {
         /// The name asked for.
@@ -110,6 +111,8 @@ pub enum HostError {
         suggestions: Vec<String>,
         /// The folders of manifests that were looked at.
         searched: Vec<PathBuf>,
+        /// Broken files there that do not say whose they are.
+        nameless: Vec<PathBuf>,
     },
     /// There is a manifest of this name, and the user has not allowed it.
     #[error(transparent)]
@@ -285,10 +288,9 @@ impl HostError {
             }
             Self::RuntimeDir(error) => domain(error.code(), error.next_step()),
             Self::Store(error) => Facts::of(error),
-            Self::UnknownCapability { .. } => domain(
-                "host.unknown_capability",
-                "`cjm-ctl list` shows what is installed; `cjm-ctl install-all` installs what capabilities.yaml names",
-            ),
+            Self::UnknownCapability { nameless, .. } => {
+                domain("host.unknown_capability", &look_for_it(nameless))
+            }
             Self::NotAllowed(error) => Facts::of(error),
             Self::BrokenManifest { path, .. } => domain(
                 "host.broken_manifest",
@@ -354,6 +356,30 @@ impl HostError {
             Self::Directory { action, path, source }
         }
     }
+}
+
+/// How to find what has another name, or is not installed, or whose manifest is broken.
+fn look_for_it(nameless: &[PathBuf]) -> String {
+    match nameless.first() {
+        Some(path) => format!(
+            "`cjm-ctl validate {}` shows what is wrong there; `cjm-ctl list` shows what is installed",
+            shell_word(&path.to_string_lossy())
+        ),
+        None => "`cjm-ctl list` shows what is installed; `cjm-ctl install-all` installs what capabilities.yaml names"
+            .to_owned(),
+    }
+}
+
+/// Broken manifests, one of which may be what was asked for.
+fn may_be_broken(nameless: &[PathBuf]) -> String {
+    const NAMED_MAX: usize = 3;
+    if nameless.is_empty() {
+        return String::new();
+    }
+    let named = paths(nameless.get(..NAMED_MAX).unwrap_or(nameless));
+    let more = nameless.len().saturating_sub(NAMED_MAX);
+    let more = if more == 0 { String::new() } else { format!(" (or of {more} more)") };
+    format!("; it may be that of {named}{more}, which is broken and does not say whose it is")
 }
 
 fn paths(paths: &[PathBuf]) -> String {

@@ -62,5 +62,6 @@ pub(crate) fn find<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c CatalogEn
         name: name.to_owned(),
         suggestions,
         searched: catalog.folders().to_vec(),
+        nameless: catalog.nameless(),
     })
 }
