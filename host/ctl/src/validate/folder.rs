@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::validate::document::{self, Checked};
 use crate::validate::finding::Finding;
 use crate::validate::format::{FILE_BYTES_MAX, detect, has_nodes};
-use crate::validate::project::{COMPOSITIONS, MANIFESTS, Project};
+use crate::validate::project::{COMPOSITIONS, MANIFESTS, Project, entries};
 use crate::validate::settings;
 use crate::validate::source;
 use cjm_catalog::Catalog;
@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 
 /// The list of a project, by its usual name.
 const LIST: &str = "capabilities.yaml";
+/// Most entries of one folder that are asked for whether there is something to look at, and most such folders that are named.
+const HELD_MAX: usize = 1_000;
+const NOT_LOOKED_AT_NAMED_MAX: usize = 5;
 /// A manifest by its usual name: one that cannot be read is a fault, and not somebody else's file.
 const MANIFEST: &str = "manifest.json";
 
@@ -67,6 +70,9 @@ pub(crate) async fn check(
             What::Document(_, text) => found.add(&path, document::manifest(&path, &text)),
         }
     }
+    let packages = listed.iter().map(|(package, _)| package.clone());
+    let looked_at: Vec<PathBuf> = project.folders.into_iter().chain(packages).collect();
+    found.warnings.extend(not_looked_at(folder, &looked_at));
     if ["pyproject.toml", "setup.py"].iter().any(|name| folder.join(name).symlink_metadata().is_ok()) {
         let refused = package_refusal(folder);
         found.add(folder, (refused.iter().map(refusal).collect(), Vec::new()));
@@ -172,6 +178,28 @@ impl Found {
             self.warnings.extend(warnings);
         }
     }
+}
+
+/// Folders in this one that hold such files as are looked at here, and were not.
+fn not_looked_at(folder: &Path, looked_at: &[PathBuf]) -> Option<String> {
+    let holds = |inner: &PathBuf| {
+        let files = entries(inner, HELD_MAX, &mut Checked::default());
+        files.iter().any(|file| matches!(what(file, false), What::Document(..) | What::OtherList))
+    };
+    let is_hidden =
+        |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let inner = entries(folder, HELD_MAX, &mut Checked::default()).into_iter();
+    let inner = inner.filter(|path| path.is_dir() && !is_hidden(path));
+    let others = inner.filter(|path| !looked_at.iter().any(|known| is_same_file(known, path)));
+    let found: Vec<String> = others.filter(holds).map(|path| path.to_string_lossy().into_owned()).collect();
+    let (first, more) = (found.first()?, found.len().saturating_sub(NOT_LOOKED_AT_NAMED_MAX));
+    let named = found.iter().take(NOT_LOOKED_AT_NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Some(format!(
+        "{named}{more}: such files lie there and were not looked at (of a folder, those in it, in {MANIFESTS} and in \
+         {COMPOSITIONS} are); `cjm-ctl validate {}` checks them",
+        shell_word(first)
+    ))
 }
 
 enum What {

@@ -25,6 +25,8 @@ pub(crate) struct Project {
     pub(crate) list: Option<PathBuf>,
     /// Each file once.
     pub(crate) paths: Vec<PathBuf>,
+    /// Folders whose files are looked at.
+    pub(crate) folders: Vec<PathBuf>,
     /// What cannot be read, and warnings of what is not looked at.
     pub(crate) left_out: Checked,
 }
@@ -70,12 +72,12 @@ impl Project {
             paths.extend(files.into_iter().filter(|file| !list.is_some_and(|list| is_same_file(list, file))));
             seen.push(folder);
         }
-        Self { list, paths, left_out }
+        Self { list, paths, folders: seen, left_out }
     }
 }
 
 /// What lies directly in the folder, in the order of its names; what is not looked at is added to `left_out`.
-fn entries(folder: &Path, count_max: usize, left_out: &mut Checked) -> Vec<PathBuf> {
+pub(crate) fn entries(folder: &Path, count_max: usize, left_out: &mut Checked) -> Vec<PathBuf> {
     let listed = std::fs::read_dir(folder)
         .and_then(|files| files.map(|file| file.map(|file| file.path())).collect::<std::io::Result<_>>());
     let mut paths: Vec<PathBuf> = match listed {
