@@ -60,6 +60,99 @@ fn an_element_whose_reference_does_not_bind_is_named_wherever_it_is_told() {
 }
 
 #[test]
+fn the_error_of_a_node_is_its_first_failure_whoever_carries_it() {
+    let world = world();
+    let fails = json!({"argv": ["-c", "exit 3", "{a}"], "parameters": {"a": {"type": "string"}}});
+    world.install_executable("fails", "sh", &json!({"it": fails}));
+    let flow = |failure: &str| {
+        let node = "capability: fails, action: it, map: '${inputs.all}', args: { a: '${item.x}' }";
+        let head = "inputs: { all: { type: any } }";
+        let text = format!("name: w\n{head}\n{failure}nodes:\n  e: {{ {node} }}\n");
+        world.write("f.yaml", text).display().to_string()
+    };
+    // The element that does not bind comes first, and that of another one carries a job.
+    for (all, element) in [("all:=[{}, {\"x\": \"1\"}]", 0), ("all:=[{\"x\": \"1\"}]", 0)] {
+        let flow = flow("failure: best_effort\n");
+        let told = world.run(&["run", &flow, all, "--json"]).expect(exit::COMPOSITION_FAILED).json();
+        let (error, of_node) = (&told["error"], &told["nodes"][0]["error"]);
+        for error in [error, of_node] {
+            assert_eq!((&error["node"], &error["element"]), (&json!("e"), &json!(element)), "{told:#}");
+        }
+        assert_eq!(error["code"], of_node["code"], "{told:#}");
+    }
+}
+
+#[test]
+fn a_tool_whose_manifest_is_broken_is_not_told_to_be_none() {
+    let world = world();
+    let manifests = world.data_dir().join("manifests");
+    let whole = cjm_tests::world::manifest("foo", &json!({}), &json!({})).to_string();
+    let cut = whole.strip_suffix('}').expect("an object");
+    std::fs::write(manifests.join("x.json"), format!("{cut},}}")).expect("written");
+    let told = world.run(&["call", "foo"]).expect(exit::DOMAIN);
+    says(&told, "there is no capability named \"foo\"");
+    says(&told, "it may be that of ");
+    says(&told, "manifests/x.json, which is broken and does not say whose it is");
+    says(&told, "manifests/x.json` shows what is wrong there");
+    // What says whose it is, is not that of another one.
+    std::fs::write(manifests.join("x.json"), format!("\u{feff}{whole}")).expect("written");
+    says(&world.run(&["call", "foo"]).expect(exit::DOMAIN), "manifests/x.json of \"foo\" cannot be used");
+    let other = world.run(&["call", "bar"]).expect(exit::DOMAIN);
+    assert!(!other.stderr.contains("it may be that of"), "{}", other.describe());
+}
+
+#[test]
+fn a_key_or_an_action_that_is_given_twice_is_refused() {
+    let world = world();
+    for (arguments, words) in [
+        (&["--args", "{\"n\": 1, \"n\": 2}"][..], "--args has the key `n` twice"),
+        (
+            &["--action", "it", "action=other"],
+            "the action is `it` by --action, and \"other\" by the argument",
+        ),
+        (&["--action", "it", "--args", "{\"action\": \"other\"}"], "the action is `it` by --action"),
+    ] {
+        says(&world.run(&[&["call", "say", "text=a"][..], arguments].concat()).expect(exit::USAGE), words);
+    }
+    let same = world.run(&["call", "say", "text=a", "--action", "it", "action=it"]).expect(0);
+    assert_eq!(same.stdout.trim(), "\"a\"");
+    says(&world.run(&["logs", "--job", ""]).expect(exit::USAGE), "--job is empty");
+}
+
+#[test]
+fn a_row_of_output_names_its_tool_also_to_programs() {
+    let world = World::new();
+    let print = json!({"argv": ["-c", "echo printed >&2; echo '\"x\"'"]});
+    world.install_executable("prints", "sh", &json!({"it": print}));
+    let called = world.run(&["call", "prints"]).expect(0);
+    assert!(!called.stdout.is_empty(), "{}", called.describe());
+    let rows = world.json(&["logs", "--chunks", "--json"]);
+    let printed = rows.as_array().expect("rows").iter().find(|row| row["content"] == "printed");
+    let printed = printed.unwrap_or_else(|| panic!("{rows:#}"));
+    assert_eq!(printed["capability"], "prints", "{rows:#}");
+    assert!(printed["worker_session_id"].is_string(), "{rows:#}");
+}
+
+#[test]
+fn folders_that_hold_such_files_and_were_not_looked_at_are_named() {
+    let world = World::new();
+    let flow = "name: f\nnodes:\n  a: { capability: nothing-like-it }\n";
+    for file in ["v6/tools/f.yaml", "v6/compositions/f.yaml", "v6/other/notes.yaml", "v6/.kept/f.yaml"] {
+        let path = world.file(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("mkdir");
+        std::fs::write(&path, if file.ends_with("notes.yaml") { "a: 1\n" } else { flow }).expect("written");
+    }
+    let folder = world.file("v6").display().to_string();
+    let verdict = world.json(&["validate", &folder, "--json"]);
+    let warnings = verdict["warnings"].as_array().expect("warnings");
+    let told: Vec<&str> =
+        warnings.iter().filter_map(|w| w.as_str()).filter(|w| w.contains("not looked at")).collect();
+    let [told] = told.as_slice() else { panic!("{verdict:#}") };
+    assert!(told.starts_with(&format!("{folder}/tools: such files lie there")), "{verdict:#}");
+    assert!(told.contains(&format!(" validate {folder}/tools` checks them")), "{verdict:#}");
+}
+
+#[test]
 fn a_document_has_the_same_keys_whatever_it_holds() {
     let world = world();
     world.install_python(

@@ -371,7 +371,10 @@ fn bare(text: &str) -> Vec<Letter> {
             Some(next) => (next, next.len_utf8()),
         };
         rest = &after[length..];
-        letters.push(Letter { character, begin, end: text.len() - rest.len() });
+        // That of an address is one as well.
+        if character != '\\' {
+            letters.push(Letter { character, begin, end: text.len() - rest.len() });
+        }
     }
     letters
 }

@@ -243,6 +243,7 @@ fn written(secret: &str) -> Vec<String> {
         json(&json(&once)),
         once,
         json(&python),
+        address,
         python,
         bytes,
     ]
