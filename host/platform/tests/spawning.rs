@@ -133,10 +133,15 @@ fn what_cannot_run_is_an_error_and_no_child() {
     std::fs::write(&orphan, "#!/nonexistent/interpreter\n").unwrap();
     std::fs::set_permissions(&orphan, PermissionsExt::from_mode(0o755)).unwrap();
     let exec = "spawn.exec";
-    check_refused(SpawnRequest::new("/nonexistent/tool"), exec, 2, "cannot start /nonexistent/tool: exec");
+    check_refused(
+        SpawnRequest::new("/proc/nonexistent/tool"),
+        exec,
+        2,
+        "cannot start /proc/nonexistent/tool: exec",
+    );
     check_refused(SpawnRequest::new(&orphan), exec, 2, "orphan");
     check_refused(SpawnRequest::new(&plain), exec, 13, "plain");
-    check_refused(SpawnRequest { cwd: Some("/nonexistent".into()), ..sh("true") }, exec, 2, "chdir");
+    check_refused(SpawnRequest { cwd: Some("/proc/nonexistent".into()), ..sh("true") }, exec, 2, "chdir");
     check_refused(SpawnRequest::new("no-such-program-anywhere"), "spawn.not_in_path", 2, "PATH=");
     let bad = "spawn.invalid_request";
     check_refused(SpawnRequest { argv: vec!["a\0b".into()], ..sh("") }, bad, 22, "NUL");
@@ -183,6 +188,6 @@ fn the_small_spawn_gives_one_socket_and_nothing_more() {
 
     let relative = spawn_small("sh".as_ref(), &[], &[], fds::dev_null().unwrap());
     assert!(matches!(relative, Err(SpawnError::Invalid { .. })));
-    let missing = spawn_small("/nonexistent".as_ref(), &[], &[], fds::dev_null().unwrap());
+    let missing = spawn_small("/proc/nonexistent".as_ref(), &[], &[], fds::dev_null().unwrap());
     assert!(matches!(missing, Err(err @ SpawnError::Child { .. }) if err.errno() == 2));
 }
