@@ -113,8 +113,8 @@ const CASES: [Case; 13] = [
         arguments: &["call", "kitt"],
         exit: 1,
         code: "host.unknown_capability",
-        says: &["kitt", "kit"],
-        shows: &[(0, "kit v1.0.0"), (0, "Nothing to install")],
+        says: &["kitt", "kit", "broken.json"],
+        shows: &[(1, "line 2"), (0, "kit v1.0.0")],
     },
     Case {
         arguments: &["call", "broken"],

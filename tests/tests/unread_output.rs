@@ -264,7 +264,7 @@ fn an_argument_that_is_no_text_has_its_next_step() {
     command.arg(repo::binary("cjm-ctl")).arg("--data-dir").arg(world.data_dir());
     let ended = world.start_command(command).wait(COMMAND_MAX).expect(exit::USAGE);
     assert!(
-        ended.stderr.contains("not UTF-8") && ended.stderr.contains("next: rename"),
+        ended.stderr.contains("not UTF-8") && ended.stderr.contains("rename that or give a link to it"),
         "{}",
         ended.describe()
     );

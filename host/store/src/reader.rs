@@ -2,14 +2,13 @@
 //! and after one. Every method finishes its statement before it returns: an open cursor would keep the write-ahead
 //! log from being cut back. All of them block for the time of a query.
 
-use crate::archive::ARCHIVES_DIR;
 use crate::archives::{Archives, open_file, open_journal_table};
 use crate::error::StoreError;
 use crate::filters::{JobFilter, JournalFilter, job_condition, rows_of, statuses_condition};
 use crate::payload::Payloads;
 use crate::query::{self, Columns};
 use crate::records::{Body, CompositionBody, CompositionRecord, JobRecord, SeqJob, SeqRow, WorkerRecord};
-use crate::schema::{JOURNAL_FILE, JOURNAL_TABLES, has_table};
+use crate::schema::{JOURNAL_FILE, JOURNAL_TABLES, has_table, is_held};
 use cjm_wire::event::{EventType, JobStatus};
 use cjm_wire::ids::{CompositionId, JobId, WorkerSessionId};
 use rusqlite::types::Value as Sql;
@@ -67,9 +66,9 @@ impl JournalReader {
     /// beside rows that it does not have. Blocks.
     #[must_use]
     pub fn lost(data_dir: &Path) -> Option<StoreError> {
-        // Few have archives, and the others are to wait for nothing.
-        let has_archives = data_dir.join(ARCHIVES_DIR).symlink_metadata().is_ok();
-        has_archives.then(|| Self::open_with_archives(data_dir).ok()?.lost).flatten()
+        // Few have archives, and the others are to wait for nothing; nor for who holds the journal, as its host is about to.
+        let is_to_look = Archives::of(data_dir).holds_something() && !is_held(&data_dir.join(JOURNAL_FILE));
+        is_to_look.then(|| Self::open_with_archives(data_dir).ok()?.lost).flatten()
     }
 
     /// Why archives, or the journal beside them, could not be read so far; their rows are missing in every answer.

@@ -187,6 +187,16 @@ pub(crate) fn open_input_hashes(data_dir: &Path) -> Result<Connection, StoreErro
     open_writer(data_dir, INPUT_HASHES_FILE, INPUT_HASHES_MIGRATIONS, Durability::Process)
 }
 
+/// Whether somebody keeps others from reading it now.
+pub(crate) fn is_held(path: &Path) -> bool {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let asked = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(Duration::ZERO)?;
+        connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0))
+    });
+    asked.is_err_and(|error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy))
+}
+
 /// Opens a database file for reading only. Works while others write, where nobody does, and in a directory that
 /// cannot be written.
 pub(crate) fn open_reader(data_dir: &Path, file: &str) -> Result<Connection, StoreError> {
