@@ -110,22 +110,25 @@ fn conda_makes_and_removes_environments_of_the_system() {
     );
 }
 
+/// What mamba is asked to make an environment at this place.
+fn mamba_making(both: &Both, home: &str) -> Vec<String> {
+    let (file, home) = (both.file("env.yml"), both.file(home));
+    let (file, home) = (file.display(), home.display());
+    vec![
+        "mamba --version".into(),
+        "mamba env list --json".into(),
+        format!("mamba env create -f {file} -p {home} --dry-run --json"),
+        format!("mamba env create -f {file} -p {home}"),
+        "mamba env list --json".into(),
+    ]
+}
+
 #[test]
 fn mamba_makes_environments_below_the_projects_own_prefix() {
     check(
         "data_dir: ./.cjm\nruntime: {mode: local, conda_type: miniforge, prefix: ./runtime}\n",
         |both| both.file("runtime/envs/my-env"),
-        |both| {
-            let (file, home) = (both.file("env.yml"), both.file("runtime/envs/my-env"));
-            let (file, home) = (file.display(), home.display());
-            vec![
-                "mamba --version".into(),
-                "mamba env list --json".into(),
-                format!("mamba env create -f {file} -p {home} --dry-run --json"),
-                format!("mamba env create -f {file} -p {home}"),
-                "mamba env list --json".into(),
-            ]
-        },
+        |both| mamba_making(both, "runtime/envs/my-env"),
         "mamba_makes_environments_below_the_projects_own_prefix",
     );
 }
@@ -136,17 +139,7 @@ fn an_environment_that_conda_makes_in_the_data_directory_stays_in_its_place() {
     check(
         "data_dir: ./.cjm\nruntime: {mode: local, conda_type: miniforge, prefix: ./.cjm}\n",
         |both| both.file(".cjm/envs/my-env"),
-        |both| {
-            let (file, home) = (both.file("env.yml"), both.file(".cjm/envs/my-env"));
-            let (file, home) = (file.display(), home.display());
-            vec![
-                "mamba --version".into(),
-                "mamba env list --json".into(),
-                format!("mamba env create -f {file} -p {home} --dry-run --json"),
-                format!("mamba env create -f {file} -p {home}"),
-                "mamba env list --json".into(),
-            ]
-        },
+        |both| mamba_making(both, ".cjm/envs/my-env"),
         "an_environment_that_conda_makes_in_the_data_directory_stays_in_its_place",
     );
 }
