@@ -151,6 +151,30 @@ fn a_configuration_that_a_run_refuses_is_an_error_where_the_tool_is_installed() 
     world.assert_nothing_left();
 }
 
+/// A kept configuration is not looked at, so that it is no fault.
+#[test]
+fn a_key_that_a_tool_requires_and_nothing_gives_is_told() {
+    let world = World::new();
+    let properties =
+        json!({"level": {"type": "integer"}, "mode": {"type": "string"}, "name": {"default": "n"}});
+    let schema = json!({"type": "object", "properties": properties, "required": ["level", "mode", "name"]});
+    let code =
+        json!({"module": "never", "class": "Never", "config_schema": schema, "actions": [{"name": "go"}]});
+    world.install("never", &manifest("never", &code, &json!({"python_path": "/usr/bin/python3"})));
+    let told = |capabilities: &str| {
+        let nodes = "nodes:\n  a: {capability: never, action: go}\n  b: {capability: never, action: go}\n";
+        put(&world, "flow.yaml", &format!("name: f\n{capabilities}{nodes}"));
+        world.run(&["validate", "flow.yaml", "--json"]).expect(0).json()["warnings"].clone()
+    };
+    let line =
+        |keys: &str| format!("capabilities.never.config: \"never\" requires {keys}, which nothing gives");
+    let both = line("`level`, `mode`") + ", unless its kept configuration has it";
+    assert_eq!(told(""), json!([both]));
+    assert_eq!(told("capabilities: {never: {config: {}}}\n"), json!([both]));
+    assert_eq!(told("capabilities: {never: {config: {level: 1}}}\n"), json!([line("`mode`")]));
+    assert_eq!(told("capabilities: {never: {config: {level: 1, mode: m}}}\n"), json!([]));
+}
+
 #[test]
 fn an_argument_of_the_wrong_type_is_told_and_a_run_refuses_it_before_anything_starts() {
     let world = World::new();

@@ -28,7 +28,7 @@ pub use cjm_store::{Event as RowEvent, Subscription as RowSubscription};
 pub use cjm_workers::{
     AdapterFault, CallError, ChunkStream, HostEvent, HostOptions, LoadOptions, NOTES, NodeState,
     SECRET_BYTES_MIN, StartError, UNLOAD_GRACE_DEFAULT, WorkerState, actor, effective_config, is_struck_out,
-    unset_variables,
+    keys_missing, unset_variables,
 };
 pub use compositions::state::{CompositionOutcome, NodeOutcome, NodeUsage};
 pub use deadlines::Timeout;

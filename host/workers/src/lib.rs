@@ -58,7 +58,7 @@ pub use options::{HostOptions, LoadOptions, UNLOAD_GRACE_DEFAULT, actor};
 pub use plan::{WorkerPlan, effective_config, plan, unset_variables};
 pub use proxy::Reply;
 pub use redaction::{SECRET_BYTES_MIN, is_struck_out};
-pub use required::Missing;
+pub use required::{Missing, keys_missing};
 pub use sinks::Sinks;
 pub use start_advice::Hints;
 pub use stored_settings::{NOTES, StoredSettingsFault};

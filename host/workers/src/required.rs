@@ -44,7 +44,8 @@ impl Display for InWords<'_> {
 }
 
 /// Keys that a schema requires and a configuration, which holds all defaults already, has not.
-pub(crate) fn keys_missing(schema: Option<&Value>, config: &Map<String, Value>) -> Box<[String]> {
+#[must_use]
+pub fn keys_missing(schema: Option<&Value>, config: &Map<String, Value>) -> Box<[String]> {
     let required = schema.and_then(|schema| schema.get("required")).and_then(Value::as_array);
     let keys = required.into_iter().flatten().filter_map(Value::as_str);
     keys.filter(|key| !config.contains_key(*key)).map(str::to_owned).collect()

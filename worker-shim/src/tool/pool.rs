@@ -1,13 +1,13 @@
-//! Threads for a capability's code: started when work comes and nobody is idle, at most so many, gone again
-//! after a while without work. Knows nothing of calls.
+//! Threads for a capability's code: started when work comes and nobody is idle, at most so many. After a while without
+//! work all but one are gone again. Knows nothing of calls.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// How long a thread waits for work before it ends.
-const IDLE_MAX: Duration = Duration::from_secs(10);
+/// How long a thread waits for work before it ends, unless it is the only one.
+const IDLE_MAX: Duration = if cfg!(test) { Duration::from_millis(1) } else { Duration::from_secs(10) };
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -83,11 +83,19 @@ impl Shared {
                 continue;
             }
             state.idle += 1;
-            let (woken, waited) =
-                self.work.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
-            state = woken;
+            // The only one stays: each call of a tool that takes one at a time would set a timer for nothing.
+            let is_only = state.threads == 1;
+            let timed_out = if is_only {
+                state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                false
+            } else {
+                let (woken, waited) =
+                    self.work.wait_timeout(state, IDLE_MAX).unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                waited.timed_out()
+            };
             state.idle -= 1;
-            if waited.timed_out() && state.queue.is_empty() {
+            if timed_out && state.threads > 1 && state.queue.is_empty() {
                 state.threads -= 1;
                 return;
             }
@@ -130,5 +138,29 @@ mod tests {
             began.recv_timeout(Duration::from_secs(10)).unwrap();
         }
         assert_eq!(most.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn without_work_all_threads_but_one_end() {
+        let pool = Pool::new("test", 2);
+        let (ids_tx, ids) = mpsc::channel();
+        let both = Arc::new(std::sync::Barrier::new(2));
+        for _ in 0..2 {
+            let (both, ids) = (Arc::clone(&both), ids_tx.clone());
+            pool.run(move || {
+                both.wait();
+                ids.send(std::thread::current().id()).unwrap();
+            })
+            .unwrap();
+        }
+        let first = [ids.recv().unwrap(), ids.recv().unwrap()];
+        let began = std::time::Instant::now();
+        while pool.shared.lock().threads > 1 {
+            assert!(began.elapsed() < Duration::from_secs(10), "none ended");
+            std::thread::yield_now();
+        }
+        std::thread::sleep(IDLE_MAX * 5);
+        pool.run(move || ids_tx.send(std::thread::current().id()).unwrap()).unwrap();
+        assert!(first.contains(&ids.recv().unwrap()), "the last one stays");
     }
 }

@@ -9,7 +9,7 @@ use cjm_decide::adapters::choose;
 use cjm_decide::composition::{
     DeclaredAction, DeclaredTools, GraphError, Meant, configuration_misfit, literal_faults, meant,
 };
-use cjm_engine::{StartError, effective_config};
+use cjm_engine::{StartError, effective_config, keys_missing};
 use cjm_wire::Manifest;
 use cjm_wire::composition::{Composition, Node, in_short};
 use cjm_wire::describe::Described;
@@ -38,6 +38,9 @@ pub(super) fn composition_warnings(
             }
         }
     }
+    let called: BTreeSet<&String> = composition.nodes.values().map(|node| &node.capability).collect();
+    let called = called.into_iter().filter_map(|name| catalog.get(name));
+    warnings.extend(called.filter_map(|entry| keys_not_given(composition, &entry.manifest)));
     if let Some(monitor) = composition.monitor.as_ref().filter(|name| catalog.get(name).is_none()) {
         warnings.push(not_there("monitor", monitor, catalog));
     }
@@ -93,6 +96,24 @@ pub(super) fn configuration_faults(
         }
     }
     faults
+}
+
+/// Keys of its configuration that a tool requires, and that neither the composition nor a default gives.
+fn keys_not_given(composition: &Composition, manifest: &Manifest) -> Option<String> {
+    let name = &manifest.code.name;
+    let given = composition.capabilities.get(name).and_then(|wanted| wanted.config.as_ref());
+    // What is wrong with what is given is told as a fault.
+    let config = effective_config(manifest, given, true).ok()?;
+    let keys = keys_missing(manifest.code.config_schema.as_ref(), &config);
+    let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+    // A kept configuration holds where the composition gives none.
+    let is_given = given.and_then(Value::as_object).is_some_and(|given| !given.is_empty());
+    let unless = if is_given { "" } else { ", unless its kept configuration has it" };
+    let requires = || {
+        let keys = keys.join(", ");
+        format!("capabilities.{name}.config: \"{name}\" requires {keys}, which nothing gives{unless}")
+    };
+    (!keys.is_empty()).then(requires)
 }
 
 /// A value of another kind than the tool takes.
