@@ -447,7 +447,8 @@ fn what_commands_do_stands_in_the_journal_with_the_real_user() {
     world.write("broken.yaml", "capabilities: [{name: broken, manifest: nowhere.json}]\n");
     let _ = world.run(&["install-all", "--capabilities", "broken.yaml"]).expect(1);
     let _ = world.run(&["set-secret", "first", "API_KEY", "--value", "hush"]).expect(0);
-    let _ = world.run(&["remove-secret", "first", "API_KEY"]).expect(0);
+    let removed = world.run(&["remove-secret", "first", "API_KEY"]).expect(0);
+    assert!(removed.stdout.contains("from its next start on"), "{}", removed.describe());
     let _ = world.run(&["regenerate-manifest", "tool"]).expect(0);
     let _ = world.run(&["remove", "tool", "-y"]).expect(0);
     let user = cjm_platform::user::real_user_name();
@@ -471,6 +472,10 @@ fn what_commands_do_stands_in_the_journal_with_the_real_user() {
         failed.contains("capability_install_failed") && failed.contains(&format!("by {actor}: ")),
         "{failed}"
     );
+    // No tool gets this one.
+    let _ = world.run(&["set-secret", "first", "OTHER", "--value", "hush"]).expect(0);
+    let removed = world.run(&["remove-secret", "first", "OTHER"]).expect(0);
+    assert!(!removed.stdout.contains("next start"), "{}", removed.describe());
 }
 
 #[test]

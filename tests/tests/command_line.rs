@@ -300,21 +300,23 @@ fn a_second_ctrl_c_kills_a_tool_that_does_not_obey_at_once() {
         "sh",
         &json!({"wait": {"argv": ["-c", script], "result": "stdout_text"}}),
     );
-    for twice in [true, false] {
+    let of_ctrl_c = (Signal::INT, "; Ctrl-C again ends it at once", 130, true);
+    for (signal, would_do, code, twice) in [of_ctrl_c, (Signal::TERM, "; Ctrl-C ends it at once", 143, false)]
+    {
         let _ = std::fs::remove_file(&deaf);
         let running = world.start(&["call", "deaf", "--action", "wait"]);
         eventually("the tool to be deaf", BEGIN_MAX, || deaf.exists().then_some(()));
         let asked = Instant::now();
-        running.signal(Signal::INT);
+        running.signal(signal);
         eventually("a word of what is waited for", BEGIN_MAX, || {
-            running.stderr_so_far().contains("Ctrl-C again ends it at once").then_some(())
+            running.stderr_so_far().contains(would_do).then_some(())
         });
         let told = asked.elapsed();
         assert!(told < Duration::from_secs(1), "told after {told:?}");
         if twice {
             running.signal(Signal::INT);
         }
-        let outcome = running.wait(COMMAND_MAX).expect(130);
+        let outcome = running.wait(COMMAND_MAX).expect(code);
         let words = "\"deaf\" is cancelled and has not ended yet: it is killed within 3 s";
         assert!(outcome.stderr.contains(words) && outcome.stdout.is_empty(), "{}", outcome.describe());
         assert_eq!(asked.elapsed() < PATIENT_MIN, twice, "{:?}", asked.elapsed());

@@ -151,6 +151,14 @@ fn a_configuration_that_a_run_refuses_is_an_error_where_the_tool_is_installed() 
     world.assert_nothing_left();
 }
 
+#[test]
+fn a_composition_without_nodes_is_told_to_call_nothing() {
+    let world = World::new();
+    put(&world, "flow.yaml", "name: f\nnodes: {}\n");
+    let warnings = world.run(&["validate", "flow.yaml", "--json"]).expect(0).json()["warnings"].clone();
+    assert_eq!(warnings, json!(["nodes: there is none, so that a run calls no tool"]));
+}
+
 /// A kept configuration is not looked at, so that it is no fault.
 #[test]
 fn a_key_that_a_tool_requires_and_nothing_gives_is_told() {

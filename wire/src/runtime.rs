@@ -269,6 +269,9 @@ impl Action {
     }
 }
 
+/// `format` of a property whose text is the path of a file.
+pub const PATH_FORMAT: &str = "path";
+
 impl Executable {
     /// The JSON Schema of an action's arguments, for `list --json`, and later for other faces.
     #[must_use]
@@ -283,6 +286,9 @@ impl Executable {
             };
             let mut property = Map::new();
             property.insert("type".into(), json_type.into());
+            if matches!(parameter.kind, ParameterKind::InputFile | ParameterKind::Path) {
+                property.insert("format".into(), PATH_FORMAT.into());
+            }
             for (key, value) in [
                 (
                     "description",

@@ -14,9 +14,12 @@ use tokio::sync::{Notify, watch};
 /// microseconds. Nobody presses two keys twice as fast as this.
 const SAME_WISH: Duration = Duration::from_millis(40);
 
+/// Exit code of a program that Ctrl-C ended.
+const CTRL_C: u8 = 130;
+
 /// Signals that end the program, with the exit code of each: 128 and the signal's number.
 const ENDING_SIGNALS: [(SignalKind, u8); 3] =
-    [(SignalKind::interrupt(), 130), (SignalKind::terminate(), 143), (SignalKind::hangup(), 129)];
+    [(SignalKind::interrupt(), CTRL_C), (SignalKind::terminate(), 143), (SignalKind::hangup(), 129)];
 
 /// Tells whether the program was asked to end.
 #[derive(Debug, Clone)]
@@ -87,7 +90,7 @@ impl Interrupts {
     pub(crate) async fn wait(&self) -> u8 {
         let mut receiver = self.first.clone();
         match receiver.wait_for(Option::is_some).await {
-            Ok(code) => code.unwrap_or(130),
+            Ok(code) => code.unwrap_or(CTRL_C),
             // Nobody listens any more: nobody will ask.
             Err(_) => std::future::pending().await,
         }
@@ -114,6 +117,11 @@ impl Interrupts {
     /// The exit code with which the program was asked to end, if it was.
     pub(crate) fn asked(&self) -> Option<u8> {
         *self.first.borrow()
+    }
+
+    /// Whether Ctrl-C asked it to.
+    pub(crate) fn was_ctrl_c(&self) -> bool {
+        self.asked() == Some(CTRL_C)
     }
 
     /// Returns when the program was asked to end once more. While this is waited for, that does not end the program; the

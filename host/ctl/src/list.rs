@@ -20,7 +20,7 @@ use cjm_environments::{
 };
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::describe::{Described, ErrorReport, exit, shell_word};
-use cjm_wire::runtime::{Executable, Runtime};
+use cjm_wire::runtime::{Executable, PATH_FORMAT, Runtime};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -362,13 +362,14 @@ fn details(entry: &CatalogEntry) -> String {
     text
 }
 
-/// ` file=STRING [n=INTEGER]`: what an action takes, in brackets what may be left out.
+/// ` file=PATH [n=INTEGER]`: what an action takes, in brackets what may be left out.
 fn parameters(schema: &Value) -> String {
     let required = schema["required"].as_array().cloned().unwrap_or_default();
     let properties = schema["properties"].as_object();
     let parts = properties.into_iter().flatten().map(|(name, property)| {
         let kind = match property["enum"].as_array() {
             Some(values) => values.iter().map(shown).collect::<Vec<_>>().join("|"),
+            None if property["format"] == PATH_FORMAT => "PATH".to_owned(),
             None => property["type"].as_str().unwrap_or("value").to_uppercase(),
         };
         match required.iter().any(|needed| needed == name) {
@@ -563,7 +564,7 @@ mod tests {
     fn a_parameter_is_told_with_its_choices_its_default_and_what_it_means() {
         let schema = json!({
             "properties": {
-                "page": {"type": "string", "description": "Picture of a page."},
+                "page": {"type": "string", "format": "path", "description": "Picture of a page."},
                 "layout": {"enum": ["auto", 6], "default": "auto", "description": "How to look."},
                 "dpi": {"type": "integer", "minimum": 1.0, "maximum": 600, "default": 300},
                 "least": {"type": "number", "minimum": 0.5},
@@ -574,7 +575,7 @@ mod tests {
         });
         assert_eq!(
             parameters(&schema),
-            " page=STRING [layout=auto|6] [dpi=INTEGER] [least=NUMBER] [over=NUMBER] [any=VALUE]"
+            " page=PATH [layout=auto|6] [dpi=INTEGER] [least=NUMBER] [over=NUMBER] [any=VALUE]"
         );
         assert_eq!(
             parameter_lines(&schema),

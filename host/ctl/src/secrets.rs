@@ -254,8 +254,8 @@ fn whose(settings: &Settings, entry: Option<&CatalogEntry>, owner: Option<&Path>
 
 /// Runs `remove-secret`.
 pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) -> CommandResult {
-    let data_dir = global.settings_to_write()?.data_dir;
-    let store = FileSecrets::of(&data_dir);
+    let settings = global.settings_to_write()?;
+    let store = FileSecrets::of(&settings.data_dir);
     let capability = quoted(&args.capability);
     let kept_for = store.owner_of(args.scope.as_deref(), &args.capability, &args.key)?;
     if !store.remove(args.scope.as_deref(), &args.capability, &args.key)? {
@@ -265,7 +265,7 @@ pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) 
     }
     let payload = json!({"key": args.key, "scope": args.scope});
     let row = journaled::row(EventType::SecretRemoved, Some(&args.capability), payload);
-    journaled::note(&data_dir, vec![row], output);
+    journaled::note(&settings.data_dir, vec![row], output);
     if output.json {
         output.document(&json!({"capability": args.capability, "key": args.key, "scope": args.scope}))?;
         return Ok(exit::OK);
@@ -273,7 +273,11 @@ pub(crate) fn remove(global: &Global, args: &RemoveSecretArgs, output: &Output) 
     let kept_for =
         kept_for.map(|manifest| format!(", which was kept for {}", manifest.display())).unwrap_or_default();
     output.line(&format!("Removed secret {} of capability {capability}{kept_for}.", quoted(&args.key)))?;
-    output.line(NEXT_START_HINT)?;
+    let catalog = Catalog::discover(&settings.manifest_dirs());
+    let entry = catalog.get(&args.capability);
+    if entry.is_some() && !is_undeclared(entry, &args.key) {
+        output.line(NEXT_START_HINT)?;
+    }
     Ok(exit::OK)
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn end_of_cancelled<T>(
 ) -> Option<T> {
     let told = async {
         tokio::time::sleep(SILENT_WAIT).await;
-        let again = if interrupts.was_asked() { " again" } else { "" };
+        let again = if interrupts.was_ctrl_c() { " again" } else { "" };
         board.say(&lasts(what, "is cancelled", grace, &format!("; Ctrl-C{again} ends it at once")));
         std::future::pending::<Infallible>().await
     };

@@ -161,7 +161,7 @@ fn what_tools_do_is_listed_on_request_and_escapes_in_names_are_shown() {
     place.write("data/manifests/odd.json", &odd);
     let long = place.run(&["list", "--long"], 0).stdout;
     for words in
-        ["  - show file=STRING\n      Shows.\n", "  - number\n", "manifests/catter.json", "Sh\\x1b[2Jows."]
+        ["  - show file=PATH\n      Shows.\n", "  - number\n", "manifests/catter.json", "Sh\\x1b[2Jows."]
     {
         assert!(long.contains(words), "{words}: {long}");
     }

@@ -41,6 +41,9 @@ pub(super) fn composition_warnings(
     let called: BTreeSet<&String> = composition.nodes.values().map(|node| &node.capability).collect();
     let called = called.into_iter().filter_map(|name| catalog.get(name));
     warnings.extend(called.filter_map(|entry| keys_not_given(composition, &entry.manifest)));
+    if composition.nodes.is_empty() {
+        warnings.push("nodes: there is none, so that a run calls no tool".to_owned());
+    }
     if let Some(monitor) = composition.monitor.as_ref().filter(|name| catalog.get(name).is_none()) {
         warnings.push(not_there("monitor", monitor, catalog));
     }

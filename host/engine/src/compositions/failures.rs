@@ -19,7 +19,7 @@ const NO_PARAMETER: &str = "has no parameter";
 /// document has it.
 pub(super) fn failure_at(first: &NodeError, known: Option<&Failure>, node: Option<&Node>) -> Failure {
     let Some(name) = &first.node else {
-        return node_failure("output", None, &first.message);
+        return output_failure(&first.message);
     };
     // What was kept of a node that no job carries names it already, and not what would do.
     let Some(mut failure) = known.filter(|known| known.report.code != NODE_FAILED).cloned() else {
@@ -100,6 +100,15 @@ pub(super) fn node_failure(node: &str, element: Option<usize>, message: &str) ->
     }
 }
 
+/// The failure of a run's `output`, which is no node's: what it refers to was not there.
+fn output_failure(message: &str) -> Failure {
+    let mut failure = node_failure("output", None, message);
+    failure.report.message = format!("output: {message}");
+    failure.report.next_step = "correct `output` of the composition, or what it refers to".to_owned();
+    failure.report.details = Box::default();
+    failure
+}
+
 /// The failure of what the host refused, in its own terms: what it is to the caller depends on who refused it.
 pub(super) fn refusal(what: &str, error: &HostError) -> Failure {
     let category = match error {
@@ -153,6 +162,14 @@ mod tests {
                 ("node `a[2]`: words", "at node `a[2]`: compare", Some(2))
             );
         }
+    }
+
+    #[test]
+    fn the_output_of_a_run_is_no_node() {
+        let of_run = NodeError { node: None, ..at(None) };
+        let report = failure_at(&of_run, None, None).report;
+        assert_eq!((&*report.message, report.details.node.as_deref()), ("output: words", None));
+        assert!(report.next_step.starts_with("correct `output` of the composition"), "{}", report.next_step);
     }
 
     #[test]
