@@ -301,6 +301,7 @@ fn everyday() -> Vec<Vec<&'static str>> {
         vec!["remove-secret", "own", "OTHER"],
         vec!["allow", "--list"],
         vec!["regenerate-manifest", "own"],
+        vec!["generate-adapter-manifest", "theirs", "a:B"],
         vec!["remove", "channel", "-y"],
         vec!["setup-runtime", "--dry-run"],
         vec!["setup-host", "--dry-run"],
@@ -315,6 +316,8 @@ fn some() -> Vec<Vec<&'static str>> {
         "call words",
         "run flow.yaml",
         "logs",
+        "generate-adapter-manifest theirs a:B",
+        // From then on the programs that its settings name are the user's own.
         "install-all --offline",
         "setup-runtime --dry-run",
         "retention --max-total-mb 1",
@@ -344,6 +347,7 @@ fn a_cloned_folder_with_everything_hostile_in_it_harms_nobody() {
     scene.manifests();
     scene.shadows();
     scene.data_dir();
+    scene.program(".cjm/envs/theirs/bin/python");
     let mut faults: Vec<String> =
         everyday().iter().flat_map(|arguments| scene.faults("in the folder", arguments)).collect();
     // The user's own tools went on working in it.
@@ -439,15 +443,9 @@ fn no_settings_of_a_cloned_folder_lead_astray() {
     for (what, make) in odd {
         let _ = fs::remove_file(&config);
         make();
-        for arguments in [
-            &["list"][..],
-            &["call", "words"],
-            &["run", "flow.yaml"],
-            &["install-all"],
-            &["logs"],
-            &["allow"],
-        ] {
-            faults.extend(scene.faults(&format!("cjm.yaml, {what}"), arguments));
+        for line in ["list", "call words", "run flow.yaml", "install-all", "logs", "allow"] {
+            let arguments: Vec<&str> = line.split(' ').collect();
+            faults.extend(scene.faults(&format!("cjm.yaml, {what}"), &arguments));
         }
     }
     assert_none(&faults);

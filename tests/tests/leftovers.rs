@@ -50,7 +50,11 @@ fn a_manifest_that_no_installation_made_is_kept_when_its_tool_is_removed() {
     }
     fs::write(&path, "{").expect("a file");
     let removed = world.run(&["remove", "tool", "-y"]).expect(exit::OK);
-    assert!(removed.stdout.contains("Kept: no installation made it, so it is "), "{}", removed.describe());
+    assert!(
+        removed.stdout.contains("Kept: no installation made it of another file, so it is "),
+        "{}",
+        removed.describe()
+    );
 }
 
 #[test]

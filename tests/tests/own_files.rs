@@ -64,6 +64,11 @@ fn a_manifest_that_is_installed_where_it_lies_is_not_kept_twice() {
     let list = write_list(&world, "list.yaml", &text);
     let entry = install(&world, &list, &[], exit::OK);
     assert_eq!((&entry["warnings"], kept(&world).len()), (&json!([]), 0), "{entry:#}");
+    // It is the only one that there is.
+    let there = fs::read_to_string(&source).expect("installed");
+    let removed = world.run(&["remove", "greeter", "-y", "--json"]).expect(exit::OK).json();
+    let kept = removed["kept"]["manifest"].as_str().unwrap_or_else(|| panic!("{removed:#}"));
+    assert_eq!(fs::read_to_string(kept).expect("kept"), there);
 }
 
 #[test]

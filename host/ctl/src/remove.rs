@@ -104,9 +104,10 @@ fn take_manifest(removal: &Removal, output: &Output) -> Result<(), Fault> {
     let file = manifest.file_name().unwrap_or_default().to_string_lossy().into_owned();
     say(output, &format!("  Removed: {file}"))?;
     match &removal.kept {
-        Some(kept) => {
-            say(output, &format!("  Kept: no installation made it, so it is {} now", kept.display()))
-        }
+        Some(kept) => say(
+            output,
+            &format!("  Kept: no installation made it of another file, so it is {} now", kept.display()),
+        ),
         None => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
 use cjm_catalog::installer::Installer;
 use cjm_catalog::programs::make_executable;
-use cjm_catalog::{MayBeUnread, NotAllowed, unread_step};
+use cjm_catalog::{MayBeUnread, NotAllowed, NotYours, unread_step};
 use cjm_platform::files::FileError;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, ErrorDetails, exit};
@@ -365,6 +365,9 @@ pub enum EnvironmentError {
     /// Its manifest lies where nobody set it up, and the user has not allowed it.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
+    /// Likewise of what lies there and is no manifest.
+    #[error(transparent)]
+    NotYours(#[from] NotYours),
     /// Its environment is not whole.
     #[error(transparent)]
     Unfinished(#[from] Unfinished),
@@ -484,6 +487,7 @@ impl Described for EnvironmentError {
             Self::NotInstalled { .. } => "install.not_installed",
             Self::ByHand { .. } => "install.by_hand",
             Self::NotAllowed(error) => error.code(),
+            Self::NotYours(error) => error.code(),
             Self::Allowed(error) => error.code(),
             Self::Unfinished(error) => error.code(),
             Self::OtherVersion { .. } => "install.other_version",
@@ -550,6 +554,7 @@ impl Described for EnvironmentError {
             Self::NotInstalled { .. } => "`cjm-ctl list` shows what is installed".to_owned(),
             Self::ByHand { path, .. } => format!("edit the file itself: {}", path.display()),
             Self::NotAllowed(error) => error.next_step(),
+            Self::NotYours(error) => error.next_step(),
             Self::Allowed(error) => error.next_step(),
             Self::Unfinished(error) => error.next_step(),
             Self::OtherVersion { .. } => OTHER_VERSION_STEP.to_owned(),
@@ -566,13 +571,7 @@ impl Described for EnvironmentError {
             Self::InUse { .. } | Self::HostRuns { .. } => exit::DIRECTORY_IN_USE,
             Self::Unfinished(error) => error.exit_code(),
             Self::NoRoom { .. } | Self::NoInode { .. } | Self::ReadOnly { .. } => exit::STORE,
-            Self::HelperFailed { stderr_tail, .. } => {
-                if speaks_of_room(stderr_tail) {
-                    exit::STORE
-                } else {
-                    exit::DOMAIN
-                }
-            }
+            Self::HelperFailed { stderr_tail, .. } if speaks_of_room(stderr_tail) => exit::STORE,
             _ => exit::DOMAIN,
         }
     }

@@ -4,6 +4,7 @@
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
 use cjm_catalog::allowed::Register;
+use cjm_catalog::plain_path::is_same_file;
 use cjm_catalog::{CatalogEntry, MANIFEST_BYTES_MAX, installation};
 use cjm_platform::files::{read_regular, read_regular_to_string};
 use cjm_wire::manifest::Code;
@@ -77,9 +78,13 @@ pub(crate) fn is_installed(manifest: &Manifest) -> bool {
     !manifest.install.package_source.is_empty()
 }
 
-/// Where a manifest is kept when its tool is taken away, if no installation made it; it need not be one.
+/// Where a manifest is kept when its tool is taken away, if no installation made it from another file; it need not be one.
 pub(crate) fn kept_of(path: &Path) -> Option<PathBuf> {
-    let is_installed = read_existing(path).as_ref().is_some_and(is_installed);
+    // One that was installed where it lies is what it was installed from.
+    let is_copy = |manifest: &Manifest| {
+        is_installed(manifest) && !is_same_file(Path::new(&manifest.install.package_source), path)
+    };
+    let is_installed = read_existing(path).as_ref().is_some_and(is_copy);
     let is_file = std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir());
     (is_file && !is_installed).then(|| kept_name(path, "removed"))
 }

@@ -10,7 +10,7 @@ use crate::files::{check_nobody_installs, lock, write_whole};
 use crate::introspection::{self, Introspected, Subject, is_path};
 use crate::list::read_capabilities;
 use crate::manifests::{env_name_of, keep_promises, link_in_words, remember_installed};
-use crate::removal::{find_environment, not_installed};
+use crate::removal::{Place, find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
 use crate::steps::{ADAPTER_STEP, TASK_STEP, WORDS_STEP};
 use crate::tool_entry::{self, Copied};
@@ -18,7 +18,7 @@ use crate::user_values::settle_code;
 use cjm_catalog::Settings;
 use cjm_catalog::installation::{Installation, list_of};
 use cjm_catalog::plain_path::plain_path;
-use cjm_catalog::{Catalog, CatalogEntry};
+use cjm_catalog::{Catalog, CatalogEntry, NotYours};
 use cjm_wire::runtime::Runtime;
 use cjm_wire::{AdapterManifest, Manifest, Timestamp};
 use std::path::{Path, PathBuf};
@@ -223,6 +223,11 @@ pub async fn generate_adapter_manifest(
     let place = find_environment(settings, env_name).await?;
     let environment =
         place.path().ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: env_name.to_owned() })?;
+    if matches!(place, Place::Own(_)) {
+        let catalog = Catalog::discover(&settings.manifest_dirs());
+        let has_tool = catalog.entries().any(|entry| env_name_of(entry).as_deref() == Some(env_name));
+        NotYours::check_environment(settings, environment, has_tool)?;
+    }
     let python = environment.join("bin/python");
     let subject = Subject {
         python: &python,

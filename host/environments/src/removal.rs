@@ -19,7 +19,7 @@ use crate::set_aside;
 use crate::stamp::Stamp;
 use cjm_catalog::installation::used_environments;
 use cjm_catalog::installer::REMOVE;
-use cjm_catalog::{Catalog, CatalogEntry, MANIFEST_BYTES_MAX, Settings, installation};
+use cjm_catalog::{Catalog, CatalogEntry, MANIFEST_BYTES_MAX, NotYours, Settings, installation};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
 use cjm_wire::Manifest;
@@ -106,6 +106,7 @@ pub async fn find_environment(settings: &Settings, env_name: &str) -> Result<Pla
         }
         _ => {}
     }
+    NotYours::check_programs(settings)?;
     let conda = match Conda::find(&CondaOptions::of(settings)).await {
         Ok(conda) => conda,
         // Nothing that conda could have made can be found without it.
@@ -271,6 +272,7 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
 
 /// Where that is which conda has begun. It can be found by conda alone: without it the note stays.
 async fn place_of_begun(settings: &Settings, unused: Unused) -> Result<Place, EnvironmentError> {
+    NotYours::check_programs(settings)?;
     let conda = Conda::find(&CondaOptions::of(settings)).await?;
     Ok(match conda.environment(&unused.name).await? {
         Some(home) => Place::Conda(home, conda),
