@@ -43,6 +43,7 @@ fn it_shows_who_uses_the_directory_and_what_runs_there() {
     let (running, pending) = (&status["running"][0], &status["pending"][0]);
     assert_eq!(running["capability_name"], "sleeper", "{status:#}");
     assert_eq!(running["worker_pid"], status["workers"][0]["pid"], "{status:#}");
+    assert_eq!(pending["block_reason"], "instance_busy", "{status:#}");
     assert!(running["started_at"].is_string() && pending["started_at"].is_null(), "{status:#}");
     let text = world.run(&["status"]).expect(exit::OK);
     for words in [

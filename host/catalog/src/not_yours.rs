@@ -55,7 +55,7 @@ impl NotYours {
 impl Described for NotYours {
     fn code(&self) -> &'static str {
         match self {
-            Self::Environment { .. } => "environment.not_yours",
+            Self::Environment { .. } => "install.environment_not_yours",
             Self::Programs { .. } => "settings.not_allowed",
         }
     }

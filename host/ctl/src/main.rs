@@ -47,6 +47,7 @@ mod troubles;
 mod unread_keys;
 mod validate;
 mod visible;
+mod waiting;
 
 use crate::cli::{Cli, Command};
 use crate::fault::{CommandResult, Fault};

@@ -6,6 +6,7 @@ use crate::cli::Global;
 use crate::fault::{CommandResult, Fault};
 use crate::output::{Output, path_text};
 use crate::visible::one_line;
+use crate::waiting::{self, Reasons};
 use cjm_catalog::beginning::Beginning;
 use cjm_catalog::installation::{
     Installation, Unfinished, env_name_of, install_all_step, list_of, taken_away_step,
@@ -236,6 +237,8 @@ struct Now {
     workers: Vec<WorkerRecord>,
     /// Those that load their tool still.
     starting: Vec<WorkerSessionId>,
+    /// Why the first of those that wait do so.
+    reasons: Reasons,
     /// There is no journal.
     is_unknown: bool,
 }
@@ -263,9 +266,11 @@ impl Now {
                 listed: found.into_iter().map(|found| found.job).collect(),
             })
         };
+        let pending = jobs(JobStatus::Pending, SHOWN_MAX)?;
         Ok(Self {
             running: jobs(JobStatus::Running, usize::MAX)?,
-            pending: jobs(JobStatus::Pending, SHOWN_MAX)?,
+            reasons: Reasons::read(&reader, &pending.listed)?,
+            pending,
             workers: reader.living_workers()?,
             // After the others, so that all of them that start are among these.
             starting: reader.starting_workers()?,
@@ -277,6 +282,10 @@ impl Now {
         for (name, jobs) in [("running", &self.running), ("pending", &self.pending)] {
             document[name] = jobs.listed.iter().map(|job| job_document(job, &self.workers)).collect();
             document[format!("{name}_count")] = jobs.count.into();
+        }
+        let pending = &self.pending.listed;
+        for (job, told) in pending.iter().zip(document["pending"].as_array_mut().into_iter().flatten()) {
+            told["block_reason"] = self.reasons.of(job, pending).into();
         }
         document["workers"] = self.workers.iter().map(|worker| self.worker_document(worker)).collect();
     }
@@ -311,7 +320,8 @@ impl Now {
         lines
     }
 
-    /// Of a pending job, what the journal shows of its tool: a worker that starts, or other jobs that run.
+    /// Of a pending job, what its host says that it waits for, and what the journal shows of its tool: a worker that
+    /// starts, or other jobs that run.
     fn what_it_waits_for(&self, job: &JobRecord) -> String {
         if job.status != JobStatus::Pending {
             return String::new();
@@ -320,12 +330,11 @@ impl Now {
             worker.capability_name == job.capability_name && self.starting.contains(&worker.worker_session_id)
         };
         let of_its_tool = |other: &&JobRecord| other.capability_name == job.capability_name;
-        match self.running.listed.iter().filter(of_its_tool).count() {
-            _ if self.workers.iter().any(starts) => ": its worker starts".to_owned(),
-            0 => String::new(),
-            1 => ": another job of its tool runs".to_owned(),
-            others => format!(": {others} other jobs of its tool run"),
+        if self.workers.iter().any(starts) {
+            return ": its worker starts".to_owned();
         }
+        let running = self.running.listed.iter().filter(of_its_tool).count();
+        waiting::in_words(self.reasons.of(job, &self.pending.listed), running)
     }
 
     /// Of one that no running job is on.
@@ -506,6 +515,7 @@ mod tests {
             pending: Jobs { count: 1, listed: vec![job(9, None)] },
             workers: workers.to_vec(),
             starting: starting.to_vec(),
+            reasons: Reasons::default(),
             is_unknown: false,
         };
         let told = |now: &Now| {
