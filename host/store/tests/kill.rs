@@ -386,6 +386,48 @@ fn the_end_of_a_dead_hosts_run_is_told_from_its_jobs() {
     }
 }
 
+/// What it was submitted with is needed for its best words, and not for a start.
+#[test]
+fn a_host_starts_where_the_document_of_a_dead_ones_run_is_lost() {
+    for lose in [|path: &Path| std::fs::remove_file(path), |path: &Path| std::fs::write(path, "half")] {
+        let (dir, journal) = fresh();
+        let id = composition("c");
+        // So long that it is a file.
+        let document = json!({"name": "c", "failure": "best_effort", "more": "x".repeat(INLINE_BYTES_MAX)});
+        let insert = Write::InsertComposition(
+            Box::new(id.clone()),
+            Body::of_json(&document),
+            Body::of_json(&json!({})),
+        );
+        journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
+        let [mut done, mut cut_off] = [job("t"), job("t")];
+        for (job, element) in [(&mut done, 0), (&mut cut_off, 1)] {
+            job.composition_id = Some(id.composition_id.clone());
+            (job.node_id, job.element_index) = (Some("each".to_owned()), Some(element));
+            journal.commit_blocking(accept(job, &json!({}))).expect("accepted");
+            journal.commit_blocking(begin(&started(job, 1), JobStatus::Pending)).expect("begun");
+        }
+        let done = ended(&started(&done, 1), JobStatus::Completed);
+        journal.commit_blocking(finish(&done, Some(&json!(1)))).expect("ended");
+        let files: Vec<_> = std::fs::read_dir(dir.path().join("payloads")).expect("a folder").collect();
+        assert_eq!(files.len(), 1, "the document");
+        lose(&files[0].as_ref().expect("read").path()).expect("lost");
+
+        let reader = JournalReader::open(dir.path()).expect("opens");
+        let host =
+            HostRecord { host_session_id: "second".into(), pid: 1, started_at: Timestamp::from_micros(1) };
+        let recovered = begin_host(&*journal, &reader, &host, &Timestamp::from_micros(9_000_001));
+        let recovered = recovered.expect("a host must start");
+        assert_eq!((recovered.jobs.len(), recovered.compositions.len()), (1, 1));
+        let told = end_of_run(dir.path(), &id);
+        // Whether it was to go on after a failure is not known, so that nothing of it is promised.
+        assert_eq!((&told["status"], &told["outcome"]), (&json!("failed"), &json!("failed")));
+        let of_cut_off = json!({"node": "each", "element": 1, "message": "host restarted"});
+        assert_eq!(told["failures"], json!([of_cut_off]));
+        assert_eq!((&told["report"]["node"], &told["report"]["element"]), (&json!("each"), &json!(1)));
+    }
+}
+
 /// At most so many are named as a living host names, and a plain call is no element of a list.
 #[test]
 fn the_end_of_a_dead_hosts_run_names_its_first_failures_and_counts_the_rest() {
