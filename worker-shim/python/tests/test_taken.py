@@ -46,6 +46,28 @@ class Taken(unittest.TestCase):
         self.assertIn(shim.exit_code(), (3, 70))
         self.assertRegex(shim.text(), "(?m)^cjm: .*overwrites this SDK$")
 
+    def test_a_process_whose_reader_fails_ends_and_keeps_no_call_waiting(self):
+        for what, words in (
+            ("reader", "reader failed:\n.*TypeError: 'NoneType' object is not callable\n$"),
+            # Not even that can be told.
+            ("reader and words", "reader failed, as where a tool overwrites this SDK; the process ends\n$"),
+        ):
+            with self.subTest(what=what):
+                shim = self.shim()
+                self.assertIsNone(shim.execute("take", what=what))
+                shim.begin(EXECUTE, request("page"))
+                self.assertEqual(shim.exit_code(), 3)
+                self.assertRegex(shim.text(), "(?ms)^cjm: the channel's " + words)
+
+    def test_a_channel_that_nobody_may_ask_what_it_is_gets_its_frames_and_no_other_file_does(self):
+        for what in ("fcntl and channel", "fcntl and file"):
+            with self.subTest(what=what):
+                shim = self.shim()
+                shim.begin(EXECUTE, request("take", what=what))
+                self.assertEqual(shim.exit_code(), 3)
+                self.assertRegex(shim.text(), "the tool closed descriptor [0-9]+, which is its channel")
+                self.assertEqual(shim.journal(), [])
+
     def test_a_request_that_cannot_be_read_for_want_of_a_module_is_told_as_that(self):
         shim = self.shim()
         self.assertIsNone(shim.execute("take", what="json"))

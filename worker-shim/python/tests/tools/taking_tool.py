@@ -4,6 +4,7 @@ What not: an example for authors; it does what no tool should.
 """
 
 import dataclasses
+import os
 import sys
 
 from cjm_sdk import Capability, action
@@ -35,8 +36,14 @@ class Taking(Capability):
                 sys.modules[name] = None
         if what == "contexts":
             vars(sys.modules["contextvars"]).clear()
-        if what == "fcntl":
+        if what.startswith("fcntl"):
             sys.addaudithook(refuse)
+        if what == "fcntl and channel":
+            os.closerange(3, 1100)
+        if what == "fcntl and file":
+            with open(os.environ["LAB_JOURNAL"], "wb") as file:
+                for number in range(file.fileno() + 1, 1024):
+                    os.dup2(file.fileno(), number)
         if what == "names":
             for name in [name for name in sys.modules if name.startswith("cjm_sdk.")]:
                 vars(sys.modules[name]).clear()
@@ -46,6 +53,10 @@ class Taking(Capability):
             sys.modules["cjm_sdk.errors"].job_error = None
         if what == "json":
             sys.modules["json"] = None
+        if what in ("reader", "reader and words"):
+            sys.modules["cjm_sdk.host"].Host._take = None
+        if what == "reader and words":
+            sys.modules["cjm_sdk.errors"].print_exception = None
 
     @action
     def page(self):
