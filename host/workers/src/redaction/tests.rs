@@ -331,3 +331,18 @@ fn a_long_secret_is_looked_for_no_longer_than_a_short_one_whatever_a_tool_says()
         assert!(long < short * 5 + std::time::Duration::from_secs(2), "{long:?} and not {short:?}");
     }
 }
+
+#[test]
+fn of_the_methods_that_a_tool_lists_so_many_are_taken_and_so_much_of_each() {
+    let long = "m".repeat(10 * METHOD_BYTES_MAX);
+    let mut methods = vec!["page_12345678".to_owned()];
+    methods.extend((1..=METHODS_MAX).map(|number| format!("{number:03}{long}")));
+    let said = json!({"detail": "no such method", "methods": methods}).to_string();
+    let told = redaction().detail(&Said::new(said)).expect("a detail").methods;
+    assert_eq!((told.len(), told[0].as_str()), (METHODS_MAX, "page_[secret]"));
+    for (name, whole) in told.iter().zip(&methods).skip(1) {
+        let dropped = cut::mark(whole.len() - METHOD_BYTES_MAX);
+        assert_eq!(name.len(), METHOD_BYTES_MAX + dropped.len(), "{name}");
+        assert!(name.starts_with(&whole[..4]) && name.contains(&dropped), "{name}");
+    }
+}
