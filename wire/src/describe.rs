@@ -363,6 +363,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_program_said_last_is_no_traceback_and_every_other_is() {
+        let traceback = raised("KeyError: 'x'");
+        let of_a_group = traceback.replace("  File", "  |   File");
+        let long = format!("{}{}\n", "line\n".repeat(2 * TRACEBACK_LINES_MAX), "x".repeat(5_000));
+        for (left, stderr, is_traceback) in [
+            ("half\nwhole\n", "half\nwhole", false),
+            ("whole\n", "half\nwhole", false),
+            (long.as_str(), long.as_str(), false),
+            // A tool may say on its error stream what it raises.
+            (&traceback, &traceback, true),
+            (&of_a_group, &of_a_group, true),
+            // Said by something else, or by nobody.
+            ("whole\n", "half", true),
+            ("half\n", "half\nwhole", true),
+            ("whole\n", "", true),
+        ] {
+            let stderr_tail: Vec<String> = stderr.lines().map(str::to_owned).collect();
+            assert_eq!(!is_output(&last_lines(left), &stderr_tail), is_traceback, "{left:?} {stderr:?}");
+        }
+    }
+
+    #[test]
     fn people_are_told_of_a_chain_and_of_a_group() {
         let words = "The above exception was the direct cause of the following exception:";
         let chain =
