@@ -542,6 +542,9 @@ mod tests {
             let error = report.entries[0].error.as_ref().expect("an error");
             assert_eq!(error.code, code, "{error:?}");
         }
+        // Of an installation that was killed; no process has such a number.
+        let begun = manifest.with_file_name("greeter.json.new-4294967295");
+        write_whole(&begun, b"half").expect("written");
         let source = folder.path().join("gone.json");
         let gone = serde_json::json!({"format_version": "2.0", "install": {"package_source": source},
             "code": {"name": "gone", "version": "1", "runtime": {"kind": "native", "program": "/none"}}});
@@ -549,5 +552,6 @@ mod tests {
         let told =
             install("capabilities: [{name: gone, manifest: gone.json}]").await.entries.remove(0).warnings;
         assert!(told[0].ends_with("until its program is there again"), "{told:?}");
+        assert!(!begun.exists() && manifest.exists(), "what was begun goes, and nothing else");
     }
 }
