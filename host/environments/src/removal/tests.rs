@@ -129,6 +129,8 @@ fn a_removal_that_fails_leaves_the_tool_whole_or_gone_with_a_rest_that_is_named(
     let removal = Removal { adapters: Vec::new(), ..removal };
     removal.take_from_calls(ok).expect("taken");
     assert!(aside.join("old").is_dir() && data.path().join("envs/.its-env.removed-2/lib/deep").is_dir());
+    // What an update that was killed had kept.
+    std::fs::create_dir_all(data.path().join("envs/.its-env.former")).expect("made");
     removal.delete_rest().expect("deleted");
     std::fs::remove_dir(data.path().join("envs/.other.removed-1")).expect("of another one");
     assert_eq!(std::fs::read_dir(data.path().join("envs")).expect("read").count(), 0);
@@ -153,6 +155,9 @@ fn who_uses_an_environment_is_asked_once_no_call_begins_with_it_and_what_is_used
     };
     removal.take_from_calls(|| ask(Ok(()))).expect("nothing is there");
     stamp.write(&home).expect("written");
+    let gone = Taken(Some((stamp.clone(), data.path().join("envs/gone"))));
+    gone.give_back().expect("nothing to give back");
+    assert!(!data.path().join("envs/gone").exists(), "a stamp alone is no environment");
     let in_use = EnvironmentError::EnvironmentMissing { env_name: "any".to_owned() };
     let refused = removal.take_from_calls(|| ask(Err(in_use))).expect_err("it is used");
     assert!(matches!(refused, EnvironmentError::EnvironmentMissing { .. }), "{refused}");
@@ -163,11 +168,11 @@ fn who_uses_an_environment_is_asked_once_no_call_begins_with_it_and_what_is_used
 
 #[tokio::test]
 async fn a_tool_whose_environment_has_no_name_any_more_is_not_taken_from_it() {
-    let data = tempfile::tempdir().expect("tempdir");
-    let told = CliOverrides { data_dir: Some(data.path().to_owned()), ..CliOverrides::default() };
-    let home = |name: &str| (name == "HOME").then(|| data.path().as_os_str().to_owned());
-    let settings = Settings::resolve_from(&told, &home, data.path()).expect("settings");
-    std::fs::create_dir(data.path().join("manifests")).expect("made");
+    let (data, settings) = fresh();
+    // What these names lead to: all environments, and what is none.
+    for folder in ["envs", "x"] {
+        std::fs::create_dir(data.path().join(folder)).expect("made");
+    }
     let plan = async |env_name: &str, installer: &str| {
         let manifest = serde_json::json!({
             "format_version": "2.0",
@@ -177,7 +182,7 @@ async fn a_tool_whose_environment_has_no_name_any_more_is_not_taken_from_it() {
         std::fs::write(data.path().join("manifests/tool.json"), manifest.to_string()).expect("written");
         plan_removal(&settings, "tool", None).await
     };
-    for name in [".", "../../x", "its env"] {
+    for name in [".", "../x", "its env"] {
         let refused = plan(name, "cjm-ctl 1").await.expect_err("its environment would stay, untold");
         let message = refused.to_string();
         let is_told =
@@ -185,7 +190,88 @@ async fn a_tool_whose_environment_has_no_name_any_more_is_not_taken_from_it() {
         assert!(is_told, "{message}");
         assert!(refused.next_step().contains("`install.conda_env`"), "{}", refused.next_step());
         // Conda has names that ours are none of.
-        assert!(plan(name, "").await.is_ok());
+        let of_conda = plan(name, "").await.expect("it goes");
+        assert!(!matches!(of_conda.environment, Place::Own(_)), "{name}: {of_conda:?}");
     }
     assert!(plan("its-env", "cjm-ctl 1").await.is_ok());
+}
+
+/// A data directory without anything, and settings that know no other.
+fn fresh() -> (tempfile::TempDir, Settings) {
+    let data = tempfile::tempdir().expect("tempdir");
+    let told = CliOverrides { data_dir: Some(data.path().to_owned()), ..CliOverrides::default() };
+    let home = |name: &str| (name == "HOME").then(|| data.path().as_os_str().to_owned());
+    let settings = Settings::resolve_from(&told, &home, data.path()).expect("settings");
+    std::fs::create_dir(data.path().join("manifests")).expect("made");
+    (data, settings)
+}
+
+/// Writes the manifest of a tool that lives there.
+fn write_tool(data_dir: &Path, name: &str, env_name: &str) {
+    let manifest = serde_json::json!({
+        "format_version": "2.0",
+        "install": {"conda_env": env_name, "python_path": "/none/python"},
+        "code": {"name": name, "version": "1", "module": "m", "class": "C"},
+    });
+    std::fs::write(data_dir.join(format!("manifests/{name}.json")), manifest.to_string()).expect("written");
+}
+
+#[tokio::test]
+async fn with_a_tool_go_its_environment_where_nobody_else_lives_and_the_adapters_of_that_alone() {
+    let (data, settings) = fresh();
+    write_tool(data.path(), "tool", "its-env");
+    std::fs::create_dir_all(own_home(data.path(), "its-env")).expect("made");
+    let adapter = |file: &str, class: &str, env_name: &str| {
+        let manifest = serde_json::json!({
+            "unit": "adapter", "name": format!("m.{class}"), "task_name": "t", "module": "m", "class": class,
+            "conda_env": env_name,
+        });
+        let path = data.path().join("manifests").join(file);
+        std::fs::write(&path, manifest.to_string()).expect("written");
+        path
+    };
+    let own = adapter("adapter-t-Own.json", "Own", "its-env");
+    adapter("adapter-t-Other.json", "Other", "third-env");
+    // One that no installation named.
+    adapter("mine.json", "Mine", "its-env");
+    let plan = async || plan_removal(&settings, "tool", None).await;
+    let alone = plan().await.expect("it goes");
+    assert_eq!((&alone.shared_with, &alone.adapters), (&Vec::new(), &vec![own]));
+    assert_eq!(alone.environment.path(), Some(own_home(data.path(), "its-env").as_path()));
+    assert!(alone.takes_environment() && !alone.spares_namesake && !alone.is_rest());
+
+    write_tool(data.path(), "second", "its-env");
+    let shared = plan().await.expect("it goes");
+    assert_eq!((&shared.shared_with, shared.takes_environment()), (&vec!["second".to_owned()], false));
+    // Nobody knows who lives where; without an environment nobody need know.
+    let unreadable = data.path().join("manifests/second.json");
+    std::fs::remove_file(&unreadable).expect("removed");
+    std::os::unix::fs::symlink(&unreadable, &unreadable).expect("a link to itself");
+    let is_unread = |refused: &EnvironmentError| matches!(refused, EnvironmentError::ManifestsUnread { .. });
+    assert!(plan().await.is_err_and(|refused| is_unread(&refused)));
+    let catalog = Catalog::discover(&settings.manifest_dirs());
+    assert!(alone.check_alone(&catalog).is_err_and(|refused| is_unread(&refused)), "it came since");
+    std::fs::remove_dir(own_home(data.path(), "its-env")).expect("removed");
+    assert!(plan().await.is_ok());
+    let _at_work = lock(data.path(), "install-all", []).expect("free");
+    assert!(plan().await.is_err(), "an installation may make it just now");
+}
+
+/// One that came from elsewhere need not say where it lives.
+#[tokio::test]
+async fn the_list_says_which_environment_goes_where_the_manifest_does_not() {
+    let (data, settings) = fresh();
+    write_tool(data.path(), "tool", "");
+    std::fs::create_dir_all(own_home(data.path(), "its-env")).expect("made");
+    let list = data.path().join("list.yaml");
+    let entries = [("other", "third-env"), ("tool", "its-env")]
+        .map(|(name, env)| format!("- {{name: {name}, env_name: {env}, package: p, python_version: '3'}}\n"));
+    std::fs::write(&list, format!("capabilities:\n{}", entries.concat())).expect("written");
+    for (list, env_name) in [(None, None), (Some(list.as_path()), Some("its-env"))] {
+        let removal = plan_removal(&settings, "tool", list).await.expect("it goes");
+        assert_eq!(
+            (removal.env_name.as_deref(), removal.takes_environment()),
+            (env_name, env_name.is_some())
+        );
+    }
 }
