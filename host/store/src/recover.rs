@@ -263,7 +263,8 @@ fn known_of(
         ..JobFilter::default()
     };
     let goes_on = document.is_some_and(|document| document.failure == FailurePolicy::BestEffort);
-    let is_partial = goes_on && reader.count_jobs(&of_it(JobStatus::Completed))? > 0;
+    let completed = reader.count_jobs(&of_it(JobStatus::Completed))?;
+    let is_partial = goes_on && completed > 0;
     let listed = reader.failed_first(&composition.composition_id, FAILURES_LISTED_MAX)?;
     let failed = reader.count_jobs(&of_it(JobStatus::Failed))?;
     let mut failures: Vec<ToldFailure> = listed
@@ -285,8 +286,22 @@ fn known_of(
         failures_left_out += failures.len().saturating_sub(FAILURES_LISTED_MAX);
         failures.truncate(FAILURES_LISTED_MAX);
     }
+    if failures.is_empty() {
+        let told = composition.failure.as_ref().map(|failure| failure.error.message.clone());
+        let message = told.unwrap_or_else(|| between_calls(completed));
+        failures.push(ToldFailure { node: None, element: None, message });
+    }
     let outcome = if is_partial { RunOutcome::Partial } else { RunOutcome::Failed };
     Ok(Known { outcome, failures, failures_left_out })
+}
+
+/// What is told of a run of which no call had failed or was cut off: no job says why it has no result.
+fn between_calls(completed: usize) -> String {
+    let when = match completed {
+        0 => "before the first call of this run".to_owned(),
+        _ => format!("when {completed} of this run's calls had completed, and before the next"),
+    };
+    format!("{HOST_RESTARTED}: the host ended {when}")
 }
 
 fn end_composition(

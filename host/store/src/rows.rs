@@ -159,7 +159,7 @@ pub fn composition_finished(composition: &CompositionRecord, end: &CompositionEn
 /// One failure of a run, as the row of its end tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToldFailure {
-    /// The node; None where the run's output did not bind.
+    /// The node; None where it is none's: the run's output did not bind, or its host ended between two calls.
     pub node: Option<String>,
     /// The element of a mapped node.
     pub element: Option<usize>,

@@ -303,6 +303,8 @@ fn a_composition_whose_failure_was_told_keeps_it_when_its_host_dies() {
     let finished = &reader.last(&filter, 9).expect("reads")[0].row;
     assert_eq!(finished.payload["status"], "failed");
     assert_eq!(finished.payload["report"]["message"], "node read[3]: no such page");
+    let of_no_job = json!([{"node": null, "element": null, "message": told.error.message}]);
+    assert_eq!(finished.payload["failures"], of_no_job);
     assert!(journal.commit_blocking(fails()).is_err(), "it has ended");
 }
 
@@ -383,6 +385,49 @@ fn the_end_of_a_dead_hosts_run_is_told_from_its_jobs() {
         assert!(&told["failures"] == failures, "{outcome}");
         assert_eq!(told["failures_left_out"], left_out);
         assert_eq!((&told["status"], &told["report"]["node"]), (&json!("failed"), &json!("long")));
+    }
+}
+
+/// No job says then why it has no result.
+#[test]
+fn the_end_of_a_run_that_its_host_left_between_two_calls_says_so() {
+    let (dir, journal) = fresh();
+    let runs = [("fail_fast", 1, "failed"), ("best_effort", 2, "partial"), ("fail_fast", 0, "failed")];
+    let runs = runs.map(|(policy, calls, outcome)| {
+        let id = composition("c");
+        let document = json!({"name": "c", "failure": policy, "nodes": {
+            "first": {"capability": "t", "map": [0, 1]}, "second": {"capability": "t"}}});
+        let insert = Write::InsertComposition(
+            Box::new(id.clone()),
+            Body::of_json(&document),
+            Body::of_json(&json!({})),
+        );
+        journal.commit_blocking(Commit::admitting().write(insert)).expect("accepted");
+        for element in 0..calls {
+            let mut job = job("t");
+            job.composition_id = Some(id.composition_id.clone());
+            (job.node_id, job.element_index) = (Some("first".to_owned()), Some(element));
+            journal.commit_blocking(accept(&job, &json!({}))).expect("accepted");
+            let running = started(&job, 1);
+            journal.commit_blocking(begin(&running, JobStatus::Pending)).expect("begun");
+            let done = ended(&running, JobStatus::Completed);
+            journal.commit_blocking(finish(&done, Some(&json!(1)))).expect("ended");
+        }
+        (id, calls, outcome)
+    });
+    let reader = JournalReader::open(dir.path()).expect("opens");
+    let host = HostRecord { host_session_id: "second".into(), pid: 1, started_at: Timestamp::from_micros(1) };
+    begin_host(&*journal, &reader, &host, &Timestamp::from_micros(9_000_001)).expect("recovers");
+    for (id, calls, outcome) in runs {
+        let told = end_of_run(dir.path(), &id);
+        let when = match calls {
+            0 => "before the first call of this run".to_owned(),
+            _ => format!("when {calls} of this run's calls had completed, and before the next"),
+        };
+        let message = format!("host restarted: the host ended {when}");
+        let failures = json!([{"node": null, "element": null, "message": message}]);
+        assert_eq!((&told["outcome"], &told["failures"]), (&json!(outcome), &failures));
+        assert_eq!(told["failures_left_out"], 0);
     }
 }
 
