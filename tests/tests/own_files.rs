@@ -3,7 +3,7 @@
 
 use cjm_tests::package::{world_with_uv, write_package};
 use cjm_tests::tool_lists::{words, write_list, write_tool};
-use cjm_tests::world::{World, manifest};
+use cjm_tests::world::{World, manifest, write_script};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
 use std::fs;
@@ -165,4 +165,30 @@ fn of_an_entry_that_cannot_be_read_it_is_told_which_version_stays() {
     let told = (&entry["version"], &entry["version_before"]);
     assert_eq!(told, (&Value::Null, &json!("1.0.0")), "{entry:#}");
     assert!(words(&entry["warnings"]).contains("cannot be called until"), "{entry:#}");
+}
+
+/// As that of a tool is, whichever command writes another in its place.
+#[test]
+fn the_manifest_of_an_adapter_that_somebody_wrote_is_kept_when_one_is_generated() {
+    let world = World::new();
+    let found =
+        json!({"unit": "adapter", "name": "m.Mine", "task_name": "t", "module": "m", "class": "Mine"});
+    let python = world.data_dir().join("envs/its-env/bin/python");
+    let path = world.data_dir().join("manifests/adapter-t-Mine.json");
+    for file in [&python, &path] {
+        fs::create_dir_all(file.parent().expect("a folder")).expect("a folder");
+    }
+    write_script(&python, &format!("#!/bin/sh\ncat <<'END'\n{}\nEND\n", json!({"adapters": [found]})));
+    fs::write(&path, found.to_string()).expect("written");
+    let command = ["generate-adapter-manifest", "its-env", "m:Mine", "--json"];
+    let told = world.run(&command).expect(exit::OK).json();
+    let listing = fs::read_dir(world.data_dir().join("manifests")).expect("a folder").flatten();
+    let begins = format!("{}.replaced-", path.display());
+    let kept: Vec<PathBuf> =
+        listing.map(|one| one.path()).filter(|one| one.to_string_lossy().starts_with(&begins)).collect();
+    assert_eq!(kept.len(), 1, "{told:#}");
+    assert_eq!(fs::read_to_string(&kept[0]).expect("kept"), found.to_string());
+    assert!(words(&told["warnings"]).contains(&kept[0].display().to_string()), "{told:#}");
+    let again = world.run(&command).expect(exit::OK).json();
+    assert_eq!((&again["warnings"], &again["adapter"]["conda_env"]), (&json!([]), &json!("its-env")));
 }

@@ -6,7 +6,7 @@ use crate::journaled;
 use crate::output::{Output, path_text};
 use crate::sdk;
 use cjm_catalog::installation::install_all_step;
-use cjm_environments::{generate_adapter_manifest, plan_regeneration};
+use cjm_environments::{GeneratedAdapter, generate_adapter_manifest, plan_regeneration};
 use cjm_wire::describe::exit;
 use cjm_wire::event::EventType;
 use serde_json::json;
@@ -65,10 +65,13 @@ pub(crate) async fn manifest(global: &Global, args: &RegenerateArgs, output: &Ou
 pub(crate) async fn adapter(global: &Global, args: &GenerateAdapterArgs, output: &Output) -> CommandResult {
     let settings = global.settings_to_write()?;
     let sdk = sdk::python_sdk(&settings.data_dir)?;
-    let (path, adapter) =
+    let GeneratedAdapter { path, adapter, warnings } =
         generate_adapter_manifest(&settings, &args.env_name, &args.target, &sdk, &|_| {}).await?;
+    for warning in &warnings {
+        output.note(&format!("warning: {warning}"));
+    }
     if output.json {
-        output.document(&json!({"manifest": path_text(&path), "adapter": adapter}))?;
+        output.document(&json!({"manifest": path_text(&path), "adapter": adapter, "warnings": warnings}))?;
         return Ok(exit::OK);
     }
     output.line(&format!("Adapter manifest written: {}", path.display()))?;

@@ -3,6 +3,7 @@
 //!
 //! It knows no running host: the command line uses it directly.
 
+mod adapters;
 mod check;
 mod command;
 mod conda;
@@ -52,7 +53,7 @@ pub use leftovers::{Unused, environments_at_work, unused_environments};
 pub use list::{read_capabilities, read_each_capability};
 pub use manifests::env_name_of;
 pub use regenerate::{
-    PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
+    GeneratedAdapter, PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };
 pub use removal::{Place, Removal, find_environment, plan_removal};
 pub use report::{

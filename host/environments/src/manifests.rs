@@ -8,7 +8,7 @@ use cjm_catalog::plain_path::is_same_file;
 use cjm_catalog::{CatalogEntry, MANIFEST_BYTES_MAX, installation};
 use cjm_platform::files::{read_regular, read_regular_to_string};
 use cjm_wire::manifest::Code;
-use cjm_wire::{Manifest, Timestamp};
+use cjm_wire::{AdapterManifest, Manifest, Timestamp};
 use std::path::{Path, PathBuf};
 
 /// Keys of `code` beyond those of the type that only looking into a class gives.
@@ -95,15 +95,45 @@ pub(crate) fn kept_of(path: &Path) -> Option<PathBuf> {
 /// # Errors
 /// When it cannot be kept; nothing has changed then.
 pub(crate) fn keep_what_is_not_ours(path: &Path) -> Result<Option<String>, EnvironmentError> {
+    let there = read_existing(path).map(|there| {
+        let is_installed = is_installed(&there);
+        let Code { name, version, .. } = there.code;
+        Standing { name, version, is_installed }
+    });
+    keep_unless_installed(path, there)
+}
+
+/// The same of the manifest of an adapter.
+///
+/// # Errors
+/// As there.
+pub(crate) fn keep_adapter_that_is_not_ours(path: &Path) -> Result<Option<String>, EnvironmentError> {
+    let text = read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok();
+    let there = text.and_then(|text| AdapterManifest::parse(&text).ok()).map(|there| {
+        // Whoever looks at one in an environment says when, and in which.
+        let is_installed = !there.generated_at.is_empty() && !there.conda_env.is_empty();
+        let AdapterManifest { name, version, .. } = there;
+        Standing { name, version, is_installed }
+    });
+    keep_unless_installed(path, there)
+}
+
+/// What stands in the place of a manifest, and is one.
+struct Standing {
+    name: String,
+    version: String,
+    is_installed: bool,
+}
+
+fn keep_unless_installed(path: &Path, there: Option<Standing>) -> Result<Option<String>, EnvironmentError> {
     // What a link leads to stays where it is.
     let has_words = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() > 0);
-    let there = read_existing(path);
-    if !has_words || there.as_ref().is_some_and(is_installed) {
+    if !has_words || there.as_ref().is_some_and(|there| there.is_installed) {
         return Ok(None);
     }
     let (why, what) = match there {
         None => (BROKEN, "what stood there was no manifest".to_owned()),
-        Some(Manifest { code: Code { name, version, .. }, .. }) => {
+        Some(Standing { name, version, .. }) => {
             (REPLACED, format!("{name} {version} stood there, which no installation made"))
         }
     };

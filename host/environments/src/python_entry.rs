@@ -1,6 +1,7 @@
 //! One entry that is a Python package: interpreter, environment, lock, packages, introspection, manifest, stamp, in
 //! this order. Each step finds what an interrupted run left and goes on with it.
 
+use crate::adapters;
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, Looked, Made, home};
 use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS, Wanted};
@@ -18,7 +19,7 @@ use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::set_aside::{SetAside, found_in_its_place, put_back_after_a_kill};
 use crate::stamp::{Stamp, version_in};
-use crate::steps::{TASK_STEP, WORDS_STEP};
+use crate::steps::WORDS_STEP;
 use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
 use crate::uv::Uv;
@@ -28,7 +29,7 @@ use cjm_wire::capabilities_file::Entry;
 use cjm_wire::describe::shell_word;
 use cjm_wire::manifest::{Code, DriftTracking, FORMAT_VERSION, Install};
 use cjm_wire::runtime::Runtime;
-use cjm_wire::{AdapterManifest, Manifest, Timestamp};
+use cjm_wire::{Manifest, Timestamp};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -249,11 +250,12 @@ impl<'a> PythonEntry<'a> {
         self.tell_made(before.is_none(), &found.code.name, former_of_conda)?;
         (reporter.step)(Step::Writing);
         let (capability, new_version) = (found.code.name.clone(), found.code.version.clone());
-        let adapters = self.name_adapters(found.adapters)?;
+        let adapters = found.adapters.into_iter().map(|found| adapters::named(found, &self.entry.env_name));
+        let adapters = adapters.collect::<Result<Vec<_>, _>>()?;
         if let Some(former) = &former {
             former.keep_manifests(&names_touched(&adapters, &capability, before.as_ref()))?;
         }
-        let adapters = self.write_adapters(former.as_ref(), adapters)?;
+        let adapters = adapters::write(adapters, &self.manifests, former.as_ref(), &mut warnings)?;
         warnings.extend(self.replaced(&capability)?);
         let earlier = before.and_then(|before| self.earlier(&before, &capability));
         let (manifest, values) =
@@ -514,42 +516,6 @@ impl<'a> PythonEntry<'a> {
         values.extend(link_in_words(&path));
         Former::write(former, &path, text.as_bytes())?;
         Ok((path, values))
-    }
-
-    /// The manifests of the entry's adapters, with the names of their files.
-    fn name_adapters(
-        &self,
-        adapters: Vec<AdapterManifest>,
-    ) -> Result<Vec<(String, AdapterManifest)>, EnvironmentError> {
-        adapters
-            .into_iter()
-            .map(|mut adapter| {
-                adapter.generated_at = Timestamp::now().to_string();
-                adapter.conda_env.clone_from(&self.entry.env_name);
-                let name = adapter.file_name().ok_or_else(|| EnvironmentError::Introspection {
-                    message: format!(
-                        "the task \"{}\" of the adapter {} cannot be part of a file name",
-                        adapter.task_name, adapter.name
-                    ),
-                    next_step: TASK_STEP.into(),
-                    stderr_tail: Vec::new(),
-                })?;
-                Ok((name, adapter))
-            })
-            .collect()
-    }
-
-    /// Writes them, and returns the names of their files.
-    fn write_adapters(
-        &self,
-        former: Option<&Former>,
-        adapters: Vec<(String, AdapterManifest)>,
-    ) -> Result<Vec<String>, EnvironmentError> {
-        let write = |(name, adapter): (String, AdapterManifest)| {
-            let text = adapter.to_file_text();
-            Former::write(former, &self.manifests.join(&name), text.as_bytes()).map(|()| name)
-        };
-        adapters.into_iter().map(write).collect()
     }
 
     /// What is replaced that came from no installation, which is kept, or from another list.

@@ -5,14 +5,17 @@
 //! interpreter, the lock) is as it was, but for what a source manifest has changed since; only what the code says of
 //! itself is new.
 
+use crate::adapters;
 use crate::error::EnvironmentError;
 use crate::files::{check_nobody_installs, lock, write_whole};
 use crate::introspection::{self, Introspected, Subject, is_path};
 use crate::list::read_capabilities;
-use crate::manifests::{env_name_of, keep_promises, link_in_words, remember_installed};
+use crate::manifests::{
+    env_name_of, keep_adapter_that_is_not_ours, keep_promises, link_in_words, remember_installed,
+};
 use crate::removal::{Place, find_environment, not_installed};
 use crate::report::INSTALLER_VERSION;
-use crate::steps::{ADAPTER_STEP, TASK_STEP, WORDS_STEP};
+use crate::steps::{ADAPTER_STEP, WORDS_STEP};
 use crate::tool_entry::{self, Copied};
 use crate::user_values::settle_code;
 use cjm_catalog::Settings;
@@ -204,6 +207,17 @@ impl Regeneration {
     }
 }
 
+/// The manifest of an adapter that was written.
+#[derive(Debug)]
+pub struct GeneratedAdapter {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it says.
+    pub adapter: AdapterManifest,
+    /// What stood in its place and is kept, for people.
+    pub warnings: Vec<String>,
+}
+
 /// Writes the manifest of one adapter that lives in an environment.
 ///
 /// # Errors
@@ -214,7 +228,7 @@ pub async fn generate_adapter_manifest(
     target: &str,
     sdk: &Path,
     on_line: &(dyn Fn(&str) + Send + Sync),
-) -> Result<(PathBuf, AdapterManifest), EnvironmentError> {
+) -> Result<GeneratedAdapter, EnvironmentError> {
     let whole =
         target.rsplit_once(':').is_some_and(|(module, class)| !module.is_empty() && !class.is_empty());
     if !whole || target.contains(',') {
@@ -237,22 +251,19 @@ pub async fn generate_adapter_manifest(
         folder: None,
     };
     let found = introspection::ask_adapters(&subject, sdk, &[target], on_line).await?;
-    let mut adapter = found.into_iter().next().ok_or_else(|| EnvironmentError::Introspection {
+    let adapter = found.into_iter().next().ok_or_else(|| EnvironmentError::Introspection {
         message: "it described no adapter".to_owned(),
         next_step: ADAPTER_STEP.into(),
         stderr_tail: Vec::new(),
     })?;
-    adapter.conda_env = env_name.to_owned();
-    adapter.generated_at = Timestamp::now().to_string();
-    let name = adapter.file_name().ok_or_else(|| EnvironmentError::Introspection {
-        message: format!("the task \"{}\" cannot be part of a file name", adapter.task_name),
-        next_step: TASK_STEP.into(),
-        stderr_tail: Vec::new(),
-    })?;
+    let (name, adapter) = adapters::named(adapter, env_name)?;
     let path = settings.manifests_dir().join(name);
+    let mut warnings = Vec::new();
+    warnings.extend(keep_adapter_that_is_not_ours(&path)?);
+    warnings.extend(link_in_words(&path));
     write_whole(&path, adapter.to_file_text().as_bytes())?;
     remember_installed(std::slice::from_ref(&path));
-    Ok((path, adapter))
+    Ok(GeneratedAdapter { path, adapter, warnings })
 }
 
 /// A folder or a file that was told, by its whole path: whoever reads the manifest later stands somewhere else. The name
