@@ -71,6 +71,27 @@ async fn a_direct_call_that_no_tool_has_taken_is_sent_again_some_times() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_no_tool_has_taken_is_not_sent_again_once_nobody_waits_for_it() {
+    for is_stream in [false, true] {
+        let Set { host, instance, seen, .. } = sound_stage();
+        host.call(&instance.id, direct("ok"), None).await.expect("a worker lives");
+        // It is on its way when its caller goes, and its worker dies before it arrives.
+        match is_stream {
+            true => drop(host.call_stream(&instance.id, streamed("untaken", 1)).now_or_never()),
+            false => drop(host.call(&instance.id, direct("untaken"), None).now_or_never()),
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(instance.worker().is_none(), "it was sent");
+        assert_eq!(
+            seen.lock().expect("not poisoned").sessions.len(),
+            1,
+            "another worker was started for nobody"
+        );
+        host.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_dropped_while_its_worker_starts_is_not_sent() {
     let Set { host, instance, seen, .. } = sound_stage();
     let mut call = Box::pin(host.call(&instance.id, direct("ok"), None));
