@@ -37,6 +37,8 @@ fn a_tool_that_has_another_name_now_is_told_as_one_that_is_gone() {
     let _ = world.run(&["set-secret", "mood", "API_KEY", "--value", "a long secret"]).expect(exit::OK);
     // A journal begins with the first host.
     let _ = world.run(&["call", "mood"]).expect(exit::OK);
+    let stored = world.data_dir().join("data/mood");
+    std::fs::create_dir_all(stored.join("db")).expect("a folder");
     class("moody");
     let entry = world.json(&install)["entries"][0].clone();
     assert_eq!(
@@ -46,6 +48,7 @@ fn a_tool_that_has_another_name_now_is_told_as_one_that_is_gone() {
     );
     let told = words(&entry["warnings"]);
     assert!(told.contains("mood is called moody now") && told.contains("list-secrets mood`"), "{entry:#}");
+    assert!(told.contains(&format!("`mv {0} {0}y` before its next call", stored.display())), "{entry:#}");
     let rows = world.run(&["logs", "--journal", "--type", "capability_removed", "--json"]).expect(exit::OK);
     assert!(rows.stdout.contains("\"renamed_to\":\"moody\""), "{}", rows.describe());
     world.assert_nothing_left();

@@ -15,7 +15,8 @@ use cjm_environments::{
     read_each_capability,
 };
 use cjm_store::{FileSecrets, Secrets as _};
-use cjm_wire::describe::exit;
+use cjm_wire::InstanceId;
+use cjm_wire::describe::{exit, shell_word};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
@@ -104,6 +105,7 @@ fn tell_new_names(entries: &mut [EntryReport], settings: &Settings) {
                 "; its secrets stay under that name, for the tool that has it now: `cjm-ctl list-secrets {old}` shows them"
             ),
         };
+        let data = data_of(settings, old, new, entry.displaced.is_none() && taken_by.is_none());
         let says = if entry.environment.is_some() { "class" } else { "source" };
         let gone = match taken_by {
             None => format!("{old} can be called no more, and its manifest is gone"),
@@ -115,7 +117,27 @@ fn tell_new_names(entries: &mut [EntryReport], settings: &Settings) {
                 "the environment of {old} is that of {new} now, which is of another package and takes over nothing of it"
             ),
         };
-        entry.warnings.push(format!("{how}: {gone}{kept}"));
+        entry.warnings.push(format!("{how}: {gone}{kept}{data}"));
+    }
+}
+
+/// Where that is which a tool stored under its old name, and, where it `is_the_same` tool, how it comes to have it again.
+fn data_of(settings: &Settings, old: &str, new: &str, is_the_same: bool) -> String {
+    let folder = |name: &str| settings.data_dir.join("data").join(name);
+    let holds_something = std::fs::read_dir(folder(old)).is_ok_and(|mut found| found.next().is_some());
+    if !InstanceId::is_valid(old) || !holds_something {
+        return String::new();
+    }
+    let (old, new) = (folder(old), folder(new));
+    let word = |path: &Path| shell_word(&path.display().to_string());
+    match is_the_same && !new.exists() {
+        true => format!(
+            "; what it stored is in {} still: `mv {} {}` before its next call gives it that",
+            old.display(),
+            word(&old),
+            word(&new)
+        ),
+        false => format!("; what it stored is in {} still", old.display()),
     }
 }
 
