@@ -190,6 +190,9 @@ pub struct LoadFailure {
     pub signal: Option<i32>,
 }
 
+/// How the shim's words begin where it cannot write its files for Python; the system's words follow.
+pub const SDK_NOT_WRITTEN: &str = "the Python SDK cannot be written";
+
 impl LoadFailure {
     /// The same as the host takes it: of a long message the middle is missing, of a long traceback the beginning.
     #[must_use]

@@ -1,6 +1,7 @@
 //! A folder for a capability's data that cannot be made: who can help.
 
 use cjm_store::room::{is_about_room, said_of};
+use cjm_wire::channel::SDK_NOT_WRITTEN;
 use cjm_wire::describe::{Described, exit};
 use cjm_wire::error::{ErrorCategory, NO_INODE};
 use std::io::Error;
@@ -95,9 +96,28 @@ impl Described for NoFolder {
     }
 }
 
+/// Whether a worker that did not load its tool says that the disk had no room for the files of its shim.
+pub(crate) fn is_sdk_without_room(message: &str) -> bool {
+    let number = || message.rsplit_once("(os error ")?.1.split_once(')')?.0.parse().ok();
+    message.starts_with(SDK_NOT_WRITTEN)
+        && number().is_some_and(|number| is_about_room(&Error::from_raw_os_error(number)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_without_room_for_the_shims_files_is_no_fault_of_the_tool() {
+        for (message, is_about_room) in [
+            ("the Python SDK cannot be written, neither here: No space left on device (os error 28)", true),
+            ("the Python SDK cannot be written, neither here: Read-only file system (os error 30)", false),
+            ("OSError: No space left on device (os error 28)", false),
+        ] {
+            assert_eq!(is_sdk_without_room(message), is_about_room, "{message}");
+        }
+    }
+
     use std::io::ErrorKind;
 
     #[test]

@@ -24,7 +24,7 @@ def _keep_whole(loader):
     def get_code(self, name):
         try:
             return read(self, name)
-        except (EOFError, ValueError, TypeError):
+        except (EOFError, ImportError, TypeError, ValueError):
             from importlib.util import cache_from_source
 
             source = self.get_filename(name)

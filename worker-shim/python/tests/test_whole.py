@@ -5,6 +5,7 @@ What not: how CPython compiles. Must hold: each test changes files in a copy of 
 
 import glob
 import json
+import marshal
 import os
 import shutil
 import subprocess
@@ -47,6 +48,23 @@ class Whole(unittest.TestCase):
             self.assertEqual(self.ask(), "lab-tool", size)
             self.ask()
             self.assertEqual({path: os.path.getsize(path) for path in self.compiled()}, whole, size)
+
+    def test_what_holds_no_code_is_made_anew(self):
+        # A lost page, text, and what can be read and is no code.
+        for body in (bytes(200), b"text" * 50, marshal.dumps("text"), marshal.dumps(None)):
+            self.ask()
+            for path in self.compiled():
+                with open(path, "r+b") as file:
+                    file.truncate(16)
+                    file.seek(16)
+                    file.write(body)
+            self.assertEqual(self.ask(), "lab-tool", body)
+
+    def test_a_tool_loads_where_nothing_compiled_can_be_kept(self):
+        for folder in (self.sdk, self.tools):
+            with open(os.path.join(folder, "__pycache__"), "wb"):
+                pass
+        self.assertEqual(self.ask(), "lab-tool")
 
     def test_a_tool_starts_with_modules_that_were_cut(self):
         self.ask()

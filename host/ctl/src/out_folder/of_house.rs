@@ -2,12 +2,12 @@
 //! in others, and removes from others again.
 
 use crate::fault::Fault;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// What a data directory holds in folders.
 const OF_HOUSE: [&str; 7] = ["archives", "data", "envs", "manifests", "payloads", "secrets", "tools"];
-/// What stands in a data directory, whoever uses it.
-const MARKS: [&str; 2] = ["host.lock", "journal.db"];
+/// What stands in a data directory that a host has used, and in one where something was only installed.
+const MARKS: [[&str; 2]; 2] = [["host.lock", "journal.db"], ["install.lock", "manifests"]];
 
 /// Refuses a folder that is `data_dir` or another data directory, or lies in a folder that is a host's own there.
 ///
@@ -15,7 +15,7 @@ const MARKS: [&str; 2] = ["host.lock", "journal.db"];
 /// Which it is.
 pub(super) fn refuse(folder: &Path, data_dir: &Path) -> Result<(), Fault> {
     let (folder_there, data_dir) = (there(folder), there(data_dir));
-    let is_data_dir = |path: &Path| path == data_dir || MARKS.iter().all(|mark| path.join(mark).is_file());
+    let is_data_dir = |path: &Path| path == data_dir || has_marks(path);
     let shown = folder.display();
     let what = if is_data_dir(&folder_there) {
         format!("{shown} is a data directory, in which a host keeps what is its own")
@@ -32,12 +32,20 @@ pub(super) fn refuse(folder: &Path, data_dir: &Path) -> Result<(), Fault> {
     Err(Fault::new("ctl.output", what, "name another folder with --output; one that is not there is made"))
 }
 
-/// The path without links, as far as it is there.
+fn has_marks(path: &Path) -> bool {
+    MARKS.iter().any(|marks| marks.iter().all(|mark| path.join(mark).exists()))
+}
+
+/// The path without links, as far as it is there; what is not there yet will be folders.
 fn there(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = path.ancestors().find_map(|up| Some((up, up.canonicalize().ok()?)));
     let Some((up, real)) = found else { return path };
-    path.strip_prefix(up).map_or_else(|_| path.clone(), |rest| real.join(rest))
+    let Ok(rest) = path.strip_prefix(up) else { return path };
+    rest.components().fold(real, |so_far, part| match part {
+        Component::ParentDir => so_far.parent().map_or_else(|| so_far.clone(), Path::to_owned),
+        part => so_far.join(part),
+    })
 }
 
 #[cfg(test)]
@@ -56,9 +64,11 @@ mod tests {
     fn what_is_a_hosts_own_is_refused_by_whatever_name_and_what_is_beside_it_is_not() {
         let lab = tempfile::tempdir().expect("tempdir");
         let (ours, theirs) = (lab.path().join("ours"), lab.path().join("theirs"));
+        let installed = lab.path().join("installed");
+        std::fs::create_dir_all(installed.join("manifests")).expect("made");
         std::fs::create_dir_all(ours.join("manifests")).expect("made");
         std::fs::create_dir(&theirs).expect("made");
-        for mark in MARKS {
+        for mark in MARKS[0] {
             assert_eq!(
                 told(&theirs.join("manifests"), &ours),
                 None,
@@ -66,9 +76,12 @@ mod tests {
             );
             std::fs::write(theirs.join(mark), "").expect("written");
         }
+        assert_eq!(told(&installed.join("manifests"), &ours), None, "nor here");
+        std::fs::write(installed.join("install.lock"), "").expect("written");
         let link = lab.path().join("link");
         std::os::unix::fs::symlink(ours.join("manifests"), &link).expect("linked");
-        for data_dir in [&ours, &theirs] {
+        for data_dir in [&ours, &theirs, &installed, &ours.join("none/.."), &lab.path().join("none/../ours")]
+        {
             let said = told(data_dir, &ours).expect("refused");
             assert!(said.ends_with("is a data directory, in which a host keeps what is its own"), "{said}");
         }
@@ -77,6 +90,8 @@ mod tests {
             (link.join("out"), "manifests"),
             (ours.join("data/tool/out"), "data"),
             (theirs.join("payloads"), "payloads"),
+            (installed.join("manifests"), "manifests"),
+            (ours.join("none/../manifests"), "manifests"),
         ] {
             let said = told(&folder, &ours).unwrap_or_default();
             assert!(

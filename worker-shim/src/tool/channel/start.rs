@@ -18,8 +18,8 @@ use cjm_platform::tree::is_exiting;
 use cjm_platform::{Pid, Signal, WaitStatus};
 use cjm_quiet_socket::{QuietReader, QuietWriter};
 use cjm_wire::channel::{
-    CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, READY_BYTES_MAX, ToolReady, ToolStart,
-    to_shim, to_tool,
+    CHANNEL_FD, CHANNEL_FD_VARIABLE, CHANNEL_VERSION, LoadFailure, READY_BYTES_MAX, SDK_NOT_WRITTEN,
+    ToolReady, ToolStart, to_shim, to_tool,
 };
 use cjm_wire::link::{ExitStatus, Launch, ToolExit, WorkerReady, WorkerSpec};
 use std::ffi::OsString;
@@ -126,7 +126,7 @@ fn command(spec: &WorkerSpec) -> Result<Command, LoadFailure> {
         Launch::Python { python_path, module, class, adapters } => {
             let script = sdk_files::unpack(&Path::new(&spec.data_dir).join(".cjm-sdk")).map_err(|error| {
                 failure(&format!(
-                    "the Python SDK cannot be written, neither to the user's cache nor to the data directory: {error}"
+                    "{SDK_NOT_WRITTEN}, neither to the user's cache nor to the data directory: {error}"
                 ))
             })?;
             Ok(Command {
