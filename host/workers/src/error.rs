@@ -1,7 +1,7 @@
 //! What can go wrong with a worker, for people: why it did not become ready, and why a call of it gave no result.
 
 use crate::binding::AdapterFault;
-use crate::no_folder::{NoFolder, is_sdk_without_room};
+use crate::no_folder::{NoFolder, is_sdk_without_room, sdk_without_room};
 use crate::required::{Missing, cure_of_configuration, cure_of_failure, names_in};
 use crate::start_advice::Hints;
 use crate::stored_settings::StoredSettingsFault;
@@ -256,10 +256,7 @@ impl StartError {
             Self::LoadFailed { signal: Some(signal), .. } => {
                 start("worker.load_failed", start_advice::after_signal(*signal))
             }
-            Self::LoadFailed { message, .. } if is_sdk_without_room(message) => {
-                let step = "free space on the disk of your cache (`~/.cache`) or of the data directory, then try again";
-                Facts::new("worker.sdk_no_room", exit::STORE, step)
-            }
+            Self::LoadFailed { message, .. } if is_sdk_without_room(message) => sdk_without_room(),
             Self::LoadFailed { capability, unset, hints, .. } => {
                 let set = cure_of_failure(capability, unset);
                 let next_step = set.unwrap_or_else(|| start_advice::last_lines(hints));

@@ -2,7 +2,7 @@
 
 use cjm_store::room::{is_about_room, said_of};
 use cjm_wire::channel::SDK_NOT_WRITTEN;
-use cjm_wire::describe::{Described, exit};
+use cjm_wire::describe::{Described, Facts, exit};
 use cjm_wire::error::{ErrorCategory, NO_INODE};
 use std::io::Error;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,18 @@ impl Described for NoFolder {
             Self::Refused { .. } => exit::WORKER_START,
         }
     }
+}
+
+/// The disk has no room for the files that Python tools are started with, neither in the user's cache nor in the data directory.
+const SDK_NO_ROOM: &str = "worker.sdk_no_room";
+
+/// What is told of it.
+pub(crate) fn sdk_without_room() -> Facts {
+    Facts::new(
+        SDK_NO_ROOM,
+        exit::STORE,
+        "free space on the disk of your cache (`~/.cache`) or of the data directory, then try again",
+    )
 }
 
 /// Whether a worker that did not load its tool says that the disk had no room for the files of its shim.
