@@ -403,6 +403,7 @@ fn a_second_host_is_refused_with_the_first_ones_name_and_readers_are_not() {
     let second = world.run(&["call", "sleeper", "--json"]).expect(exit::DIRECTORY_IN_USE);
     let error = second.json()["error"].clone();
     assert_eq!(error["code"], "host.directory_in_use", "{error:#}");
+    assert_eq!((&error["category"], &error["retriable"]), (&json!("transient"), &json!(true)), "{error:#}");
     assert!(error["message"].as_str().is_some_and(|m| m.contains(&first.pid().to_string())), "{error:#}");
     assert!(error["next_step"].as_str().is_some_and(|t| t.len() > 5), "{error:#}");
     for reading in [

@@ -50,7 +50,7 @@ pub trait Described: std::error::Error {
     }
     /// What else is known of it: whose it is, whether trying again helps, the tool's exception.
     fn details(&self) -> ErrorDetails {
-        ErrorDetails::default()
+        ErrorDetails::of_exit(self.exit_code())
     }
 }
 
@@ -184,6 +184,17 @@ pub struct ErrorDetails {
 }
 
 impl ErrorDetails {
+    /// What an exit code says by itself: a directory is free again later, and more time or a quieter hour may be enough.
+    #[must_use]
+    pub fn of_exit(exit_code: u8) -> Self {
+        match exit_code {
+            exit::DIRECTORY_IN_USE | exit::TIMED_OUT => {
+                Self { category: Some(ErrorCategory::Transient), retriable: Some(true), ..Self::default() }
+            }
+            _ => Self::default(),
+        }
+    }
+
     /// What the wire's failure object says.
     #[must_use]
     pub fn of(error: &JobError) -> Self {
@@ -335,6 +346,17 @@ pub fn shell_word(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::error::Resource;
+
+    #[test]
+    fn what_may_be_tried_again_follows_from_the_exit_code() {
+        let again = (Some(ErrorCategory::Transient), Some(true));
+        for (code, known) in
+            [(exit::DIRECTORY_IN_USE, again), (exit::TIMED_OUT, again), (exit::DOMAIN, (None, None))]
+        {
+            let details = ErrorDetails::of_exit(code);
+            assert_eq!((details.category, details.retriable), known, "{code}");
+        }
+    }
 
     #[test]
     fn a_time_reads_the_same_whoever_tells_it() {

@@ -2,7 +2,7 @@
 //! code with it.
 
 use crate::visible::{one_line, visible};
-use cjm_wire::describe::{Described, ErrorReport, exit};
+use cjm_wire::describe::{Described, ErrorDetails, ErrorReport, exit};
 
 /// The command line cannot be understood
 const USAGE: &str = "ctl.usage";
@@ -67,10 +67,13 @@ impl Fault {
         matches!(self, Self::Shown(report) if report.exit_code == exit::STORE)
     }
 
-    /// With another exit code.
+    /// With another exit code, and what that says.
     pub(crate) fn with_exit(mut self, code: u8) -> Self {
         if let Self::Shown(report) = &mut self {
             report.exit_code = code;
+            let said = ErrorDetails::of_exit(code);
+            report.details.category = report.details.category.or(said.category);
+            report.details.retriable = report.details.retriable.or(said.retriable);
         }
         self
     }

@@ -237,7 +237,7 @@ impl Described for HostError {
         match self {
             Self::Start(error) => error.details(),
             Self::Call(error) => error.details(),
-            _ => ErrorDetails::default(),
+            _ => ErrorDetails::of_exit(self.exit_code()),
         }
     }
 }

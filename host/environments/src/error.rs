@@ -14,7 +14,7 @@ use cjm_catalog::{MayBeUnread, NotAllowed, NotYours, unread_step};
 use cjm_platform::files::FileError;
 use cjm_wire::capabilities_file::CapabilitiesFileError;
 use cjm_wire::describe::{Described, ErrorDetails, exit};
-use cjm_wire::error::{ErrorCategory, NO_INODE};
+use cjm_wire::error::NO_INODE;
 use cjm_wire::manifest::ManifestError;
 use cjm_wire::settings_file::CondaType;
 use std::borrow::Cow;
@@ -578,12 +578,8 @@ impl Described for EnvironmentError {
 
     fn details(&self) -> ErrorDetails {
         match self {
-            Self::InUse { .. } => ErrorDetails {
-                category: Some(ErrorCategory::Transient),
-                retriable: Some(true),
-                ..ErrorDetails::default()
-            },
-            _ => ErrorDetails::default(),
+            Self::Unfinished(error) => error.details(),
+            _ => ErrorDetails::of_exit(self.exit_code()),
         }
     }
 
