@@ -283,6 +283,58 @@ fn what_is_in_the_list_and_not_installed_is_told_and_a_fault_of_one_entry_hides_
     assert_eq!(told, expected, "{document}");
 }
 
+/// What it leads to may be somebody's: `remove` leaves it alone, and so no step names that.
+#[test]
+fn a_link_among_the_environments_is_told_with_a_step_that_takes_it_alone_away() {
+    let world = World::new();
+    let folder = world.file("somebody's");
+    fs::create_dir_all(folder.join("own")).expect("a folder");
+    fs::create_dir_all(world.data_dir().join("envs")).expect("a folder");
+    for name in ["y", ".y.removed-1"] {
+        std::os::unix::fs::symlink(&folder, world.data_dir().join("envs").join(name)).expect("a link");
+    }
+    let _ = world.run(&["remove", "y", "-y"]).expect(exit::DOMAIN);
+    let listed = world.run(&["list"]).expect(exit::OK);
+    let steps = listed.stderr.lines().filter_map(|line| line.trim().strip_prefix("next: `"));
+    let steps: Vec<&str> = steps.filter_map(|line| Some(line.split_once('`')?.0)).collect();
+    let steps: Vec<&str> = steps.into_iter().filter(|step| !step.contains("install-all")).collect();
+    assert_eq!(steps.len(), 2, "{}", listed.describe());
+    for step in steps {
+        let done = std::process::Command::new("sh").args(["-c", step]).status().expect("a shell");
+        assert!(done.success() && step.starts_with("rm "), "{step}");
+    }
+    assert!(folder.join("own").is_dir(), "what the links led to stays");
+    assert_eq!(world.json(&["list", "--json"])["unused_environments"], json!([]));
+}
+
+/// An entry that failed may name the environment of another tool; one whose tool calls itself something else is known by
+/// its package.
+#[test]
+fn the_environment_of_another_tool_does_not_make_an_entry_installed() {
+    let world = World::new();
+    let package = |name: &str| {
+        let folder = world.file(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        let project = format!("[project]\nname = \"{name}\"\nversion = \"1\"\n");
+        fs::write(folder.join("pyproject.toml"), project).expect("written");
+        folder
+    };
+    let (laboratory, _) = (package("laboratory"), package("greeter"));
+    let python = cjm_tests::python::interpreter();
+    let install = json!({"python_path": python, "conda_env": "lab", "package_source": laboratory});
+    world.install("lab", &manifest("lab", &json!({"module": "m", "class": "C"}), &install));
+    for (folder, is_absent) in [("greeter", true), ("laboratory", false)] {
+        let list = format!(
+            "capabilities: [{{name: gr, package: ./{folder}, env_name: lab, python_version: '3'}}]\n"
+        );
+        let file = world.write("capabilities.yaml", list).display().to_string();
+        let document = world.json(&["list", "--capabilities", &file, "--json"]);
+        let expected = if is_absent { json!([{"name": "gr", "error": null}]) } else { json!([]) };
+        assert_eq!(document["not_installed"], expected, "{folder}: {document:#}");
+        assert_eq!(document["capabilities"][0]["configured"], !is_absent, "{folder}: {document:#}");
+    }
+}
+
 #[test]
 fn remove_tells_what_of_the_users_stays() {
     let world = World::new();

@@ -380,6 +380,33 @@ fn the_commands_of_a_document_find_the_same_directory() {
     world.assert_nothing_left();
 }
 
+/// The same of what is told among results: elsewhere a secret would be kept for a tool that nobody asked for.
+#[test]
+fn the_commands_among_results_find_the_same_directory() {
+    let world = world();
+    let directory = format!("cjm-ctl --data-dir {} ", world.data_dir().display());
+    let secret = json!([{"name": "API_KEY", "secret": true}]);
+    let runtime = json!({"kind": "native", "program": "/bin/true"});
+    world.install(
+        "key",
+        &cjm_tests::world::manifest("key", &json!({"runtime": runtime, "worker_env": secret}), &json!({})),
+    );
+    let listed = world.run(&["list", "--long"]).expect(0);
+    let steps = commands(&listed.stdout);
+    assert!(matches!(*steps, [step] if step.starts_with(&directory)), "{}", listed.describe());
+    let _ = follow(&world, &format!("{} --value 'a long secret'", steps[0])).expect(0);
+    let listed = world.run(&["list", "--long"]).expect(0);
+    assert!(!listed.stdout.contains("not set"), "{}", listed.describe());
+    let untold = world.run(&["set-secret", "key", "API_KEY"]).expect(2);
+    assert!(untold.stderr.contains(&format!("`… | {directory}set-secret ")), "{}", untold.describe());
+    let _ = world.run(&["call", "kit", "--action", "key"]).expect(12);
+    let moved = world.run(&["retention", "--archive-journal", "0s"]).expect(0);
+    let steps = commands(&moved.stdout);
+    assert!(matches!(*steps, [step] if step.starts_with(&directory)), "{}", moved.describe());
+    assert!(follow(&world, steps[0]).expect(0).stdout.contains("worker_spawned"), "{}", moved.describe());
+    world.assert_nothing_left();
+}
+
 /// A file of another kind is named as what it is; as a composition, everything in it would be wrong.
 #[test]
 fn a_file_that_is_no_composition_is_named_as_what_it_is() {

@@ -67,7 +67,7 @@ pub(crate) async fn run(global: &Global, args: &ListArgs, output: &Output) -> Co
                 entry,
                 catalog.shadowed_by(&entry.manifest.code.name),
                 args.envs.then_some(&environments),
-                args.long.then_some(&settings),
+                args.long.then_some((&settings, output)),
                 configured.as_ref(),
             ))?;
         }
@@ -208,7 +208,7 @@ impl Nobodys {
         let path = &one.path;
         if one.is_rest {
             // A tool of that name would go in its place.
-            let step = match self.names.contains(&one.name) {
+            let step = match self.names.contains(&one.name) || !one.is_removable() {
                 true => format!("rm -rf {}", shell_word(&path.to_string_lossy())),
                 false => format!("cjm-ctl remove {}", shell_word(&one.name)),
             };
@@ -224,9 +224,12 @@ impl Nobodys {
         let is_of_one = |name: &&String| self.unused.iter().filter(|other| begun_as(other, name)).count() < 2;
         let mut free = names.filter(is_of_one).chain([&one.name]).filter(|name| !self.names.contains(*name));
         let word = |path: &Path| shell_word(&path.to_string_lossy());
-        let step = match free.next() {
+        let step = match free.next().filter(|_| one.is_removable()) {
             None if begun.is_some_and(|begun| begun.is_noted) => {
                 format!("`rm -rf {} {}` takes it away", word(path), word(&note_beside(path)))
+            }
+            None if path.is_symlink() => {
+                format!("`rm {}` takes the link away, and nothing of what it leads to", word(path))
             }
             None => format!("`rm -r {}` takes it away", word(path)),
             Some(name) if begun.is_none_or(|begun| begun.list.is_none()) => {
@@ -294,14 +297,14 @@ fn block(
     entry: &CatalogEntry,
     shadowed: &[PathBuf],
     environments: Option<&Environments>,
-    long: Option<&Settings>,
+    long: Option<(&Settings, &Output)>,
     configured: Option<&Configured>,
 ) -> String {
     let manifest = &entry.manifest;
     let mut text = format!("{} v{}\n", one_line(&manifest.code.name), one_line(&manifest.code.version));
-    if let Some(settings) = long {
+    if let Some((settings, output)) = long {
         text.push_str(&details(entry));
-        text.push_str(&not_set::lines(entry, settings));
+        text.push_str(&not_set::lines(entry, settings, output));
     }
     match manifest.runtime() {
         Runtime::Python { .. } => match (environments, env_name_of(entry)) {

@@ -1,5 +1,6 @@
 //! What a tool's manifest declares (`worker_env`) and has no value here, as its worker would find it.
 
+use crate::output::Output;
 use crate::visible::one_line;
 use cjm_catalog::{CatalogEntry, Settings};
 use cjm_engine::{HostOptions, unset_variables};
@@ -7,8 +8,8 @@ use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::manifest::DeclaredVariable;
 use serde_json::{Value, json};
 
-/// A line for each, with the way to set it.
-pub(crate) fn lines(entry: &CatalogEntry, settings: &Settings) -> String {
+/// A line for each, with the way to set it, as it must be typed here: elsewhere it would set it for another tool.
+pub(crate) fn lines(entry: &CatalogEntry, settings: &Settings, output: &Output) -> String {
     let name = one_line(&entry.manifest.code.name);
     // One that is there and not this tool's is another manifest's of this name.
     let kept = FileSecrets::of(&settings.data_dir).names(None, &entry.manifest.code.name).unwrap_or_default();
@@ -17,10 +18,10 @@ pub(crate) fn lines(entry: &CatalogEntry, settings: &Settings) -> String {
         let required = if variable.required { ", required" } else { "" };
         let variable_name = one_line(&variable.name);
         match variable.secret {
-            true => format!(
+            true => output.typed(&format!(
                 "  {variable_name} (secret{required}): not set; `cjm-ctl set-secret {name} {variable_name}{}` sets it\n",
                 force(variable)
-            ),
+            )),
             false => format!(
                 "  {variable_name}{}: not set; set it in {} (`install.env_vars`)\n",
                 if variable.required { " (required)" } else { "" },

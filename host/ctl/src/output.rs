@@ -80,8 +80,10 @@ impl Output {
         Self { command: command.into(), ..self }
     }
 
-    fn typed(&self, text: &str) -> String {
-        text.replace("`cjm-ctl ", &format!("`{} ", self.command))
+    /// Words of our own with the commands in them as they must be typed here; also one that reads what another one writes.
+    pub(crate) fn typed(&self, text: &str) -> String {
+        let alone = text.replace("`cjm-ctl ", &format!("`{} ", self.command));
+        alone.replace("`… | cjm-ctl ", &format!("`… | {} ", self.command))
     }
 
     /// A report for a document, with the commands in it as they must be typed.

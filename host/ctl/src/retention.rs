@@ -260,7 +260,7 @@ impl Told<'_> {
                 self.line(&format!("journal: nothing that ended is from before {before}; nothing moved."))?;
             }
             Some(Archived { rows, path }) => self.line(&format!(
-                "journal: moved {rows} row(s) from before {before} to {}. `cjm-ctl logs` reads them there.",
+                "journal: moved {rows} row(s) from before {before} to {}. `cjm-ctl logs --journal` reads them there.",
                 path.display()
             ))?,
             None => {}
@@ -304,7 +304,7 @@ impl Told<'_> {
     }
 
     fn line(&self, text: &str) -> Result<(), Fault> {
-        if self.output.json { Ok(()) } else { self.output.line(text) }
+        if self.output.json { Ok(()) } else { self.output.say(text) }
     }
 
     fn add(&mut self, more: &Value) {

@@ -24,6 +24,19 @@ pub struct Unused {
     pub is_rest: bool,
 }
 
+impl Unused {
+    /// Whether `remove` takes it away. A link may lead to what is somebody's, unless a note says that conda made it; where
+    /// conda put what is in no note is not known, and `conda env remove` takes it away.
+    #[must_use]
+    pub fn is_removable(&self) -> bool {
+        self.is_of_conda() || !self.path.is_symlink()
+    }
+
+    pub(crate) fn is_of_conda(&self) -> bool {
+        self.begun.as_ref().is_some_and(|begun| begun.of_conda)
+    }
+}
+
 /// Environments below the data directory that no manifest there is names, sorted, and those that were to be made there. Of
 /// a manifest that is broken nobody knows which it names, but an environment says whose it is.
 #[must_use]

@@ -52,6 +52,7 @@ pub use interpreters::{Interpreter, discover as discover_interpreters};
 pub use leftovers::{Unused, environments_at_work, unused_environments};
 pub use list::{read_capabilities, read_each_capability};
 pub use manifests::env_name_of;
+pub use owners::is_of_package;
 pub use regenerate::{
     GeneratedAdapter, PackageSource, Regenerated, Regeneration, generate_adapter_manifest, plan_regeneration,
 };

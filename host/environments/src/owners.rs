@@ -139,7 +139,8 @@ fn is_from_namesake(manifest: &Manifest, package: &str, base: &Path) -> bool {
 
 /// Whether an installed tool was made from the package that the entry names, wherever that lies now: under another name it
 /// is the same tool then.
-pub(crate) fn is_of_package(manifest: &Manifest, entry: &Entry, list: &Path) -> bool {
+#[must_use]
+pub fn is_of_package(manifest: &Manifest, entry: &Entry, list: &Path) -> bool {
     let base = list.parent().unwrap_or(Path::new("/"));
     is_from(manifest, &entry.package, base) || is_from_namesake(manifest, &entry.package, base)
 }

@@ -233,10 +233,7 @@ fn unread(capability: &str, path: &Path, error: &std::io::Error) -> EnvironmentE
 async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal, EnvironmentError> {
     let problem = catalog.problem_of(name).filter(|_| catalog.withheld_of(name).is_none());
     let unused = unused_environments(&settings.data_dir, catalog);
-    // Where conda put what is in no note is not known; `conda env remove` takes it away.
-    let is_of_conda = |one: &Unused| one.begun.as_ref().is_some_and(|begun| begun.of_conda);
-    let is_own = |one: &Unused| is_of_conda(one) || !one.path.is_symlink();
-    let own: Vec<Unused> = unused.into_iter().filter(is_own).collect();
+    let own: Vec<Unused> = unused.into_iter().filter(Unused::is_removable).collect();
     let by_name = own.iter().find(|unused| unused.name == name);
     let by_other = || own.iter().find(|one| one.begun.as_ref().is_some_and(|begun| begun.goes_by(name)));
     let environment = by_name.or_else(by_other).cloned();
@@ -251,7 +248,7 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
     let env_name = begun.map(|environment| environment.name.clone());
     let spares_namesake = begun.is_some_and(|one| one.is_rest && is_used(one));
     let environment = match environment {
-        Some(unused) if is_of_conda(&unused) => place_of_begun(settings, unused).await?,
+        Some(unused) if unused.is_of_conda() => place_of_begun(settings, unused).await?,
         Some(unused) => Place::Own(unused.path),
         None => Place::Missing,
     };
