@@ -136,7 +136,13 @@ fn whoever_waits_for_the_locks_of_a_directory_can_leave() {
     held.lock().expect("locked");
     for command in [&say[..], &run] {
         let late = world.run(&[command, &["--timeout", "1", "--json"]].concat()).expect(exit::TIMED_OUT);
-        assert_eq!(late.json()["error"]["code"], "host.start_deadline", "{}", late.describe());
+        let error = &late.json()["error"];
+        assert_eq!(error["code"], "host.start_deadline", "{}", late.describe());
+        assert_eq!(
+            (&error["category"], &error["retriable"]),
+            (&json!("transient"), &json!(true)),
+            "{error:#}"
+        );
         let waiting = world.start(command);
         eventually("the host to have its own lock", BEGIN_MAX, || {
             let holder = cjm_platform::lock::holder(&world.data_dir().join("host.lock"))?;
@@ -173,6 +179,55 @@ fn a_deadline_covers_what_is_read_from_standard_input() {
         assert_eq!(late.json()["error"]["code"], "ctl.stdin_deadline", "{}", late.describe());
     }
     world.assert_nothing_left();
+}
+
+/// A refusal names the unit, and the step the help of the command that was meant.
+#[test]
+fn a_number_with_its_unit_is_refused_with_the_unit_that_is_meant() {
+    let world = world();
+    for (command, option, unit) in [
+        ("call", "--timeout", "seconds, as in 5 or 0.5"),
+        ("run", "--timeout", "seconds, as in 5 or 0.5"),
+        ("retention", "--max-age-days", "days, as in 7 or 0.5"),
+        ("retention", "--jobs-max-age-days", "days, as in 7 or 0.5"),
+        ("retention", "--max-total-mb", "megabytes, as in 500 or 0.5"),
+    ] {
+        let name = if command == "retention" { None } else { Some("shell") };
+        let arguments: Vec<&str> =
+            [command].into_iter().chain(name).chain([option, "5s", "--json"]).collect();
+        let refused = world.run(&arguments).expect(exit::USAGE);
+        let error = &refused.json()["error"];
+        let says = |key: &str, words: &str| error[key].as_str().is_some_and(|text| text.contains(words));
+        assert!(says("message", unit), "{}", refused.describe());
+        assert!(says("next_step", &format!("`cjm-ctl {command} --help`")), "{}", refused.describe());
+    }
+}
+
+#[test]
+fn a_configuration_is_read_from_where_arguments_are() {
+    let world = world();
+    world.write("text.json", "{\"text\": \"x\"}");
+    world.write("broken.json", "{");
+    let say = ["call", "shell", "--action", "say"];
+    for option in ["--args", "--config"] {
+        let with = |given| world.run(&[&say[..], &["text=y", "--json", option, given]].concat());
+        let read = with("@text.json");
+        // A program takes no configuration, and says what it was given.
+        let told = if option == "--args" { "\"result\":\"y\"" } else { "`text` was given" };
+        assert!(read.stdout.contains(told), "{option}: {}", read.describe());
+        for (given, told) in
+            [("@missing.json", "missing.json"), ("@broken.json", "is not JSON"), ("@-", "is not JSON")]
+        {
+            let refused = with(given);
+            assert!(
+                refused.code != Some(0) && refused.stdout.contains(told),
+                "{option}: {}",
+                refused.describe()
+            );
+        }
+    }
+    let twice = world.run(&[&say[..], &["--args", "-", "--config", "-"]].concat()).expect(exit::USAGE);
+    assert!(twice.stderr.contains("standard input is asked for more than once"), "{}", twice.describe());
 }
 
 /// What tools said is not worth a command that does not end.

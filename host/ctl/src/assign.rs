@@ -93,7 +93,8 @@ fn no_object(what: &str) -> Fault {
 }
 
 fn no_json(what: &str) -> Fault {
-    Fault::usage(format!("{what} is not JSON"), "write {\"key\": value}")
+    let next_step = "write {\"key\": value}, or @FILE to read that from a file";
+    Fault::usage(format!("{what} is not JSON"), next_step)
 }
 
 fn parse(

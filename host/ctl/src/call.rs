@@ -2,7 +2,7 @@
 //! worker and everything it started are gone when the command returns.
 
 use crate::allow::tell_choice;
-use crate::assign::{ARGUMENTS_BYTES_MAX, Declared, absolute_text, arguments, json_object, text_of_file};
+use crate::assign::{Declared, absolute_text, arguments, json_object};
 use crate::cli::{CallArgs, Global};
 use crate::declared::{action_of, declared};
 use crate::fault::{CommandResult, Fault, current_dir};
@@ -52,24 +52,23 @@ pub(crate) async fn run(
     let cwd = current_dir()?;
     let deadline = deadline(args.timeout)?;
     name_comes_first(args)?;
-    let stdin = Stdin::read(args.args.as_deref(), &args.assignments, output, interrupts);
+    let options_with_objects = [args.args.as_deref(), args.config.as_deref()];
+    let stdin = Stdin::read(&options_with_objects, &args.assignments, output, interrupts);
     let stdin = read_in_time(stdin, deadline).await?;
-    let file = args.args.as_deref().and_then(|text| text.strip_prefix('@'));
-    let file = file.map(|path| text_of_file(&cwd.join(path), ARGUMENTS_BYTES_MAX)).transpose()?;
-    let object = file.as_deref().or(stdin.text(args.args.as_deref()));
+    let [object, config] = options_with_objects.map(|given| given.map(|given| stdin.object(given, &cwd)));
+    let (object, config) = (object.transpose()?, config.transpose()?);
     let catalog = Catalog::discover(&options.manifest_dirs);
     let entry = catalog.get(&args.name);
     let of_tool =
         |key: &str| entry.map_or(Declared::Unknown, |entry| declared(entry, args.action.as_deref(), key));
     name_option_of_action(args, entry)?;
-    let mut kwargs = arguments(object, &args.assignments, &cwd, stdin.file(), of_tool)?;
+    let mut kwargs = arguments(object.as_deref(), &args.assignments, &cwd, stdin.file(), of_tool)?;
     one_action(args, &kwargs)?;
     // Before anything is made: a data directory that is not there is likely the wrong one.
     check_known(&options, [args.name.as_str()])?;
     tell_choice(&catalog, [args.name.as_str()], output);
     absolute_paths(&mut kwargs, entry, args.action.as_deref(), &cwd)?;
-    let config =
-        args.config.as_deref().map(|text| json_object(text, "--config")).transpose()?.map(Value::Object);
+    let config = config.map(|text| json_object(&text, "--config")).transpose()?.map(Value::Object);
     output.ends_at(deadline);
     // Kept until the result is written.
     let directory = options.data_dir.clone();

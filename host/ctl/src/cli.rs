@@ -2,6 +2,7 @@
 
 use crate::data_dir;
 use crate::fault::Fault;
+use crate::numbers::{days, megabytes, seconds};
 use cjm_catalog::{CliOverrides, Settings};
 pub(crate) use cjm_wire::describe::shell_word;
 use clap::{Args, Parser, Subcommand};
@@ -180,9 +181,9 @@ pub(crate) struct CallArgs {
     #[arg(long)]
     pub(crate) stream: bool,
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub(crate) timeout: Option<f64>,
-    /// Configuration of the capability, as a JSON object
+    /// Configuration of the capability, as one JSON object; @FILE and - as with --args
     #[arg(long, value_name = "JSON")]
     pub(crate) config: Option<String>,
     /// Print a result that is text as it is
@@ -208,7 +209,7 @@ pub(crate) struct RunArgs {
     #[arg(long = "inputs", value_name = "FILE")]
     pub(crate) inputs_file: Option<String>,
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = seconds)]
     pub(crate) timeout: Option<f64>,
 }
 
@@ -352,15 +353,15 @@ pub(crate) struct RemoveArgs {
 pub(crate) struct RetentionArgs {
     /// Forget what is older; 0 or less: nothing for its age [default: substrate.diagnostics_retention_days of cjm.yaml, else
     /// 30]
-    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = days)]
     pub(crate) max_age_days: Option<f64>,
     /// Forget the oldest until the database holds no more: 0.1 or more, or 0 for nothing [default:
     /// substrate.diagnostics_retention_max_mb of cjm.yaml, else 500]
-    #[arg(long, value_name = "MB", allow_negative_numbers = true)]
+    #[arg(long, value_name = "MB", allow_negative_numbers = true, value_parser = megabytes)]
     pub(crate) max_total_mb: Option<f64>,
     /// Forget jobs and compositions that ended before that, with arguments and results; journal rows stay. A host does it
     /// by itself, after substrate.jobs_retention_days of cjm.yaml [default there: 30]
-    #[arg(long, value_name = "DAYS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = days)]
     pub(crate) jobs_max_age_days: Option<f64>,
     /// Move the journal's rows from before that time into a file below archives/, which `logs` still reads: how long ago
     /// (90d, 12h), or a date or time in UTC. Rows of what is unfinished stay

@@ -25,6 +25,7 @@ mod logs;
 mod named_list;
 mod not_set;
 mod notes;
+mod numbers;
 mod out_folder;
 mod output;
 mod progress;
@@ -56,6 +57,7 @@ use crate::output::Output;
 use crate::troubles::Troubles;
 use cjm_wire::describe::exit;
 use clap::Parser;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -99,7 +101,7 @@ fn command_line() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let words: Vec<_> = std::env::args_os().collect();
-            return ExitCode::from(usage(&tips::with_good_tips(error, &words)));
+            return ExitCode::from(usage(&tips::with_good_tips(error, &words), &words));
         }
     };
     let output = Output::new(cli.global.json, cli.global.quiet).with_command(&cli.global.command());
@@ -201,7 +203,7 @@ fn not_text() -> Fault {
 }
 
 /// Help and version are results; everything else clap says is an error of usage.
-fn usage(error: &clap::Error) -> u8 {
+fn usage(error: &clap::Error, words: &[OsString]) -> u8 {
     if error.kind() == clap::error::ErrorKind::InvalidUtf8 {
         let output = Output::new(asks_for_json(), false);
         let code = output.show(&not_text());
@@ -226,7 +228,11 @@ fn usage(error: &clap::Error) -> u8 {
     let message = error.to_string();
     let message = message.trim().trim_start_matches("error: ").to_owned();
     let output = Output::new(true, false);
-    let code = output.show(&Fault::usage(message, "`cjm-ctl --help` shows the commands"));
+    let step = match tips::command_of(words) {
+        Some(command) => format!("`{}` shows how it is called", ["cjm-ctl", &command, "--help"].join(" ")),
+        None => "`cjm-ctl --help` shows the commands".to_owned(),
+    };
+    let code = output.show(&Fault::usage(message, step));
     output.finish_blocking(code)
 }
 

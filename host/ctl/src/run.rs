@@ -49,7 +49,8 @@ pub(crate) async fn run(
     let composition = read(&args.composition)?;
     let cwd = current_dir()?;
     let deadline = deadline(args.timeout)?;
-    let stdin = Stdin::read(args.inputs_file.as_deref(), &args.inputs, output, interrupts);
+    let options = [args.inputs_file.as_deref()];
+    let stdin = Stdin::read(&options, &args.inputs, output, interrupts);
     let stdin = read_in_time(stdin, deadline).await?;
     let inputs = resolve(&composition, &given(&composition, args, &stdin, &cwd)?, &cwd)?;
     output.ends_at(deadline);
@@ -158,7 +159,7 @@ fn of_file(
     kind: impl Fn(&str) -> InputKind,
 ) -> Result<Arguments, Fault> {
     let Some(file) = file else { return Ok(Arguments::new()) };
-    let text = match stdin.text(None) {
+    let text = match stdin.text() {
         Some(text) => text.to_owned(),
         None => text_of_file(&cwd.join(file), ARGUMENTS_BYTES_MAX)?,
     };

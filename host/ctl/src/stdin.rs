@@ -1,11 +1,13 @@
-//! Standard input as an argument: `key=@-` makes a file of it, `--args -` reads the arguments themselves from it.
+//! Standard input as an argument: `key=@-` makes a file of it, `--args -` and `--config -` read an object from it.
 //!
 //! What must hold: it is read once, for one of them; the file is gone when the command is done; Ctrl-C is heard while
 //! it is waited for.
 
+use crate::assign::{ARGUMENTS_BYTES_MAX, text_of_file};
 use crate::fault::Fault;
 use crate::interrupt::{Interrupts, interrupted};
 use crate::output::Output;
+use std::borrow::Cow;
 use std::fs::Permissions;
 use std::io::{IsTerminal, Read};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -15,9 +17,10 @@ use std::path::{Path, PathBuf};
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 /// Longest text of arguments.
 const TEXT_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// How an assignment asks for it, and `--args`.
+/// How an assignment asks for it.
 const FILE_MARK: &str = "=@-";
-const TEXT_MARK: &str = "-";
+/// How an option does; the second is what an assignment would say.
+const TEXT_MARKS: [&str; 2] = ["-", "@-"];
 /// Other users of the machine read nothing of it, whatever the umask.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -32,31 +35,31 @@ pub(crate) struct Stdin {
 }
 
 impl Stdin {
-    /// Reads standard input if the arguments ask for it.
+    /// Reads standard input if the arguments ask for it, or one of the options that take an object.
     ///
     /// # Errors
     /// When two of them ask, or it cannot be read or kept.
     pub(crate) async fn read(
-        object: Option<&str>,
+        options: &[Option<&str>],
         assignments: &[String],
         output: &Output,
         interrupts: &Interrupts,
     ) -> Result<Self, Fault> {
-        let as_text = object == Some(TEXT_MARK);
+        let as_text = options.iter().flatten().filter(|text| TEXT_MARKS.contains(text)).count();
         let as_file = assignments.iter().filter(|assignment| is_file_mark(assignment)).count();
-        if usize::from(as_text) + as_file > 1 {
+        if as_text + as_file > 1 {
             return Err(Fault::usage(
                 "standard input is asked for more than once".to_owned(),
                 "read one of them from it, and write the others out or to files",
             ));
         }
-        if !as_text && as_file == 0 {
+        if as_text + as_file == 0 {
             return Ok(Self::default());
         }
         if std::io::stdin().is_terminal() {
             output.note("reading from the terminal; Ctrl-D ends");
         }
-        if as_text {
+        if as_text > 0 {
             return unless_interrupted(|| text_of(std::io::stdin().lock()), interrupts).await;
         }
         // Here, and not with whoever reads: that one is left behind when the command is interrupted.
@@ -66,9 +69,21 @@ impl Stdin {
         Ok(Self { text: None, file: Some(folder) })
     }
 
-    /// The text of `--args`: what was read, or what stands there.
-    pub(crate) fn text<'a>(&'a self, object: Option<&'a str>) -> Option<&'a str> {
-        self.text.as_deref().or(object)
+    /// What was read for the option that asked for it.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// The object that an option gives: what was read, what is in the file that it names with `@`, or its own words.
+    ///
+    /// # Errors
+    /// When that file cannot be read.
+    pub(crate) fn object<'a>(&'a self, given: &'a str, cwd: &Path) -> Result<Cow<'a, str>, Fault> {
+        match (self.text(), given.strip_prefix('@')) {
+            (Some(text), _) if TEXT_MARKS.contains(&given) => Ok(text.into()),
+            (_, Some(file)) => Ok(text_of_file(&cwd.join(file), ARGUMENTS_BYTES_MAX)?.into()),
+            _ => Ok(given.into()),
+        }
     }
 
     /// The file that `key=@-` means.
@@ -189,8 +204,24 @@ mod tests {
 
     #[test]
     fn text_must_be_text() {
-        assert_eq!(text_of(&b"{}"[..]).expect("text").text(Some("-")), Some("{}"));
+        assert_eq!(text_of(&b"{}"[..]).expect("text").text(), Some("{}"));
         assert!(text_of(&b"\xff"[..]).is_err());
-        assert_eq!(Stdin::default().text(Some("{\"a\": 1}")), Some("{\"a\": 1}"));
+    }
+
+    #[test]
+    fn an_option_gives_its_words_a_file_or_what_was_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("o.json"), "of a file").expect("written");
+        let read = text_of(&b"was read"[..]).expect("text");
+        for (given, object) in [
+            ("-", Some("was read")),
+            ("@-", Some("was read")),
+            ("@o.json", Some("of a file")),
+            ("{\"a\": 1}", Some("{\"a\": 1}")),
+            ("@missing.json", None),
+        ] {
+            let found = read.object(given, folder.path()).ok();
+            assert_eq!(found.as_deref(), object, "{given}");
+        }
     }
 }
