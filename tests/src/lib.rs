@@ -6,6 +6,7 @@
 
 pub mod ancestor;
 pub mod both;
+pub mod conda_project;
 pub mod document;
 pub mod hostile;
 pub mod journal;

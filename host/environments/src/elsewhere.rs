@@ -1,20 +1,18 @@
 //! Environments that conda keeps for all data directories of a machine: whose one is, where that is another data directory.
 //!
-//! The stamp in it names the data directory that it was made for. That counts while a link there leads to it, and where that
-//! directory is gone: it may have been moved, and its calls run there still. One whose tool was taken away owns nothing.
+//! The stamp in it names the data directory that it was made for. That counts until the very directory has it no more: where
+//! another one lies in its place, or none, it may have been moved, and its calls run there still.
 
 use crate::error::EnvironmentError;
 use crate::stamp::{Stamp, version_in};
 use crate::steps::Whence;
-use cjm_catalog::elsewhere::Holder;
+use cjm_catalog::elsewhere::{Holder, identity_of};
 use cjm_catalog::plain_path::is_same_file;
 use std::path::{Path, PathBuf};
 
 /// Who has the environment at `home`, where that is not `data_dir`.
 fn holder(home: &Path, data_dir: &Path) -> Option<Holder> {
-    let holder =
-        Holder::read(home).filter(|holder| !holder.is(data_dir) && !holder.was_moved_to(data_dir))?;
-    (holder.lives() || holder.is_gone()).then_some(holder)
+    Holder::read(home).filter(|holder| !holder.is(data_dir) && !holder.has_given_up())
 }
 
 /// The tool of another data directory that lives in the environment at `home`, and that directory.
@@ -22,8 +20,8 @@ pub(crate) fn tool_of_another(home: &Path, data_dir: &Path) -> Option<(String, P
     holder(home, data_dir).map(|holder| (holder.capability, holder.data_dir))
 }
 
-/// Refuses to change an environment in which a tool of another data directory lives. One of a directory that is gone is taken
-/// with `force`: what is told then is whose it was.
+/// Refuses to change an environment in which a tool of another data directory lives. One of a directory that is not where it
+/// was is taken with `force`: what is told then is whose it was.
 ///
 /// # Errors
 /// Whose it is.
@@ -33,13 +31,13 @@ pub(crate) fn check_not_of_another(
     force: bool,
 ) -> Result<Option<String>, EnvironmentError> {
     let Some(holder) = holder(home, data_dir) else { return Ok(None) };
-    let is_gone = holder.is_gone();
+    let is_gone = !holder.lives();
     let Holder { capability, data_dir: theirs, .. } = holder;
     let env_name = home.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if is_gone && force {
         return Ok(Some(format!(
-            "its environment was that of \"{capability}\" of the data directory {}, which is gone: where that was only moved, \
-             its tool cannot be called any more",
+            "its environment was that of \"{capability}\" of the data directory {}, which was moved or removed since: where it \
+             was moved, its tool cannot be called any more",
             theirs.display()
         )));
     }
@@ -61,13 +59,19 @@ pub(crate) fn installed_in(environment: &Path, manifests: &Path) -> Option<(Stri
     Some((capability, version))
 }
 
-/// Writes down where the data directory of a conda environment is now: it may have been moved.
+/// Writes down which data directory the one of a conda environment is, and where: it may have been moved.
 pub(crate) fn renew_place(stamp: &Stamp, environment: &Path, data_dir: &Path) {
-    if stamp.data_dir.as_deref().is_some_and(|known| is_same_file(known, data_dir)) {
+    let home = std::fs::read_link(environment).unwrap_or_else(|_| environment.to_owned());
+    // A copy runs what its original made, and takes it from nobody.
+    if Holder::read(&home).is_some_and(|holder| !holder.is(data_dir)) {
+        return;
+    }
+    let is_same_place = stamp.data_dir.as_deref().is_some_and(|known| is_same_file(known, data_dir));
+    if is_same_place && stamp.data_dir_identity == identity_of(data_dir) {
         return;
     }
     let mut renewed = stamp.clone();
-    renewed.data_dir = Some(data_dir.to_owned());
+    renewed.belongs_to(Some(data_dir));
     if let Err(error) = renewed.write(environment) {
         let next_step = "let this user write there, and run install-all again";
         tracing::warn!(%error, next_step, "that its data directory is another one now could not be written down");
@@ -110,6 +114,17 @@ mod tests {
         let whose = check_not_of_another(&home, &ours, true).expect("taken").expect("told");
         assert!(whose.contains("\"c\"") && whose.contains(&theirs_word), "{whose}");
         assert_eq!(tool_of_another(&home, &ours), Some(("c".to_owned(), theirs.clone())));
+        // Another one in its place says nothing of it, nor does what is no directory.
+        stamp.data_dir_identity = identity_of(&at("moved"));
+        stamp.write(&home).expect("written");
+        std::fs::create_dir(&theirs).expect("another one");
+        if stamp.data_dir_identity.is_some() {
+            assert!(refused(false).is_some() && check_not_of_another(&home, &theirs, false).is_err());
+        }
+        std::fs::remove_dir(&theirs).expect("removed");
+        std::fs::write(&theirs, "").expect("a file");
+        assert!(refused(false).is_some() && refused(true).is_none());
+        std::fs::remove_file(&theirs).expect("removed");
         std::fs::rename(at("moved"), &theirs).expect("moved back");
         std::fs::remove_file(&link).expect("removed");
         assert!(refused(false).is_none(), "it was taken away there");

@@ -264,7 +264,7 @@ impl<'a> PythonEntry<'a> {
         let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
         let mut stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
-        stamp.data_dir = self.conda.as_ref().map(|conda| conda.data_dir.to_owned());
+        stamp.belongs_to(self.conda.as_ref().map(|conda| conda.data_dir));
         stamp.write(&self.environment)?;
         // The manifest says it from now on.
         self.note().remove();

@@ -6,6 +6,7 @@ use crate::files::write_whole;
 use crate::interpreters::Interpreter;
 use crate::manifests::read_existing;
 use cjm_catalog::beginning::STAMP_FILE;
+use cjm_catalog::elsewhere::identity_of;
 use cjm_platform::files::read_regular;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
@@ -35,6 +36,9 @@ pub(crate) struct Stamp {
     /// Of one that conda keeps for others too: the data directory whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Which directory that is, where the file system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) data_dir_identity: Option<String>,
 }
 
 impl Stamp {
@@ -54,7 +58,14 @@ impl Stamp {
             capability,
             adapters,
             data_dir: None,
+            data_dir_identity: None,
         }
+    }
+
+    /// Says whose environment it is, of one that conda keeps for others too.
+    pub(crate) fn belongs_to(&mut self, data_dir: Option<&Path>) {
+        self.data_dir = data_dir.map(Path::to_owned);
+        self.data_dir_identity = data_dir.and_then(identity_of);
     }
 
     /// The stamp of an environment, if it has one that can be read.
