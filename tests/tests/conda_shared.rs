@@ -2,11 +2,14 @@
 
 use cjm_tests::both::{Both, Said, Who};
 use cjm_tests::conda_project::{LIST, MODULE, PYPROJECT, document, project};
-use cjm_tests::world::World;
+use cjm_tests::python;
+use cjm_tests::world::{COMMAND_MAX, World, eventually, write_script};
+use cjm_wire::describe::exit;
 use serde_json::Value;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::UNIX_EPOCH;
 
 const OTHER: [&str; 2] = ["--capabilities", "other.yaml"];
 
@@ -34,6 +37,24 @@ impl Shared {
         self.both.run(Who::Ours, &[arguments, &["--data-dir", &place]].concat(), "")
     }
 
+    /// A PATH on which uv waits, once it has installed something, until what is returned is written to; a file `reached` is
+    /// there when it does.
+    fn waiting_uv(&self, world: &World) -> (String, PathBuf) {
+        let (folder, gate) = (self.file("waiting"), self.file("gate"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        assert!(Command::new("mkfifo").arg(&gate).status().is_ok_and(|made| made.success()));
+        let uv = python::uv(world).expect("found before").display().to_string();
+        let (reached, gate_text) = (self.file("reached").display().to_string(), gate.display());
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in 'pip install'*)\n'{uv}' \"$@\"; code=$?; : >'{reached}'; read -r _ <'{gate_text}'; \
+             exit $code ;;\nesac\nexec '{uv}' \"$@\"\n"
+        );
+        write_script(&folder.join("uv"), &script);
+        let programs = self.file("../bin").display().to_string();
+        let path = std::env::var("PATH").unwrap_or_default();
+        (format!("{}:{programs}:{path}", folder.display()), gate)
+    }
+
     /// What became of the only entry.
     #[track_caller]
     fn install(&self, data_dir: &str, more: &[&str], code: i32) -> Value {
@@ -56,6 +77,34 @@ impl Shared {
     fn assert_refused(&self, data_dir: &str) {
         let refused = self.install(data_dir, &OTHER, 1);
         assert_eq!(refused["error"]["code"], "install.environment_of_another_list", "{refused}");
+    }
+
+    /// As a `--force` leaves it that was killed while conda made the new environment; conda knows that one, unless it was too
+    /// early.
+    fn kill_a_force(&self, is_known: bool) {
+        std::fs::rename(self.home(), self.beside(".my-env.cjm-former")).expect("set aside");
+        let root = self.home().ancestors().nth(2).expect("a root").to_owned();
+        let made = self.both.make_environment("my-env");
+        if !is_known {
+            // Nothing but its base.
+            std::fs::write(root.join("environments.txt"), format!("{}\n", root.display())).expect("written");
+        }
+        let found = made.metadata().expect("made");
+        if let Ok(born) = found.created() {
+            let born = born.duration_since(UNIX_EPOCH).expect("after that").as_nanos();
+            let note = format!("{} {} {born}", found.dev(), found.ino());
+            std::fs::write(self.beside(".my-env.cjm-made"), note).expect("written");
+        }
+    }
+
+    fn beside(&self, name: &str) -> PathBuf {
+        self.home().with_file_name(name)
+    }
+
+    /// What lies where conda makes its environments.
+    fn names_beside(&self) -> Vec<String> {
+        let listing = std::fs::read_dir(self.beside("")).expect("listed").flatten();
+        listing.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// Removes the environment and what is told of it, whoever has it.
@@ -144,5 +193,102 @@ fn a_copy_of_a_data_directory_takes_no_environment_from_it() {
     let removed = document(&shared.at("moved", &["remove", "my-tool", "-y", "--json"]), 0);
     assert_eq!(removed["environment_removed"], true, "{removed}");
     assert!(!shared.home().exists());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn while_one_data_directory_installs_into_an_environment_another_one_is_told_to_wait() {
+    let world = World::new();
+    let test = "while_one_data_directory_installs_into_an_environment_another_one_is_told_to_wait";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    let (path, gate) = shared.waiting_uv(&world);
+    let place = shared.file("ours").display().to_string();
+    let begun = ["install-all", "--json", "--data-dir", &place];
+    let variables = [("PATH", path.as_str())];
+    let (said, meanwhile) = std::thread::scope(|scope| {
+        let ours = scope.spawn(|| shared.both.run_with(Who::Ours, &begun, "", &variables));
+        eventually("its packages are there", COMMAND_MAX, || shared.file("reached").exists().then_some(()));
+        let other =
+            |more: &[&str]| shared.at("theirs", &[&["install-all", "--json"], &OTHER[..], more].concat());
+        let meanwhile = [other(&[]), other(&["--force"])];
+        std::fs::write(&gate, "\n").expect("it goes on");
+        (ours.join().expect("it ends"), meanwhile)
+    });
+    for refused in meanwhile {
+        let error = document(&refused, exit::DIRECTORY_IN_USE.into())["entries"][0]["error"].clone();
+        assert_eq!(error["code"], "install.in_use", "{error}");
+        let told = error["message"].to_string();
+        assert!(told.contains("my-env") && told.contains("install-all"), "{told}");
+    }
+    assert_eq!(document(&said, 0)["entries"][0]["result"], "installed", "{said:#?}");
+    assert_eq!(shared.call("ours"), shared.home().display().to_string());
+    shared.assert_refused("theirs");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_waits_since_a_killed_force_is_its_own_data_directorys_and_takes_no_place_from_another() {
+    let world = World::new();
+    let test = "what_waits_since_a_killed_force_is_its_own_data_directorys_and_takes_no_place_from_another";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    let home = shared.home().display().to_string();
+    assert_eq!(shared.install("ours", &[], 0)["result"], "installed");
+    for is_known in [true, false] {
+        shared.kill_a_force(is_known);
+        shared.assert_refused("theirs");
+        assert_eq!(shared.install("ours", &[], 0)["result"], "unchanged");
+        assert_eq!(shared.call("ours"), home);
+        assert_eq!(shared.names_beside(), ["my-env"]);
+    }
+    // As a version has left it that took the place.
+    std::fs::write(shared.beside("../environments.txt"), format!("{home}\n")).expect("written");
+    shared.kill_a_force(true);
+    let (aside, hidden) = (shared.beside(".my-env.cjm-former"), shared.file("hidden"));
+    std::fs::rename(&aside, &hidden).expect("moved");
+    assert_eq!(shared.install("theirs", &OTHER, 0)["result"], "installed");
+    std::fs::rename(&hidden, &aside).expect("moved");
+    for more in [&[][..], &["--force"]] {
+        let refused = shared.install("ours", more, 1);
+        assert_eq!(refused["error"]["code"], "install.environment_of_another_list", "{refused}");
+        assert_eq!(shared.call("theirs"), "of the other");
+    }
+    assert_eq!(shared.install("theirs", &OTHER, 0)["result"], "unchanged");
+    let removed = document(&shared.at("ours", &["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!(removed["environment_removed"], false, "{removed}");
+    assert_eq!(shared.call("theirs"), "of the other");
+    assert_eq!(shared.names_beside(), ["my-env"], "nothing waits any more");
+    assert_eq!(shared.install("theirs", &[&OTHER[..], &["--force"]].concat(), 0)["result"], "installed");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_a_killed_force_left_goes_with_its_tool_and_what_list_says_takes_a_rest_away() {
+    let world = World::new();
+    let test = "what_a_killed_force_left_goes_with_its_tool_and_what_list_says_takes_a_rest_away";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    for is_known in [true, false] {
+        assert_eq!(shared.install("ours", &[], 0)["result"], "installed");
+        shared.kill_a_force(is_known);
+        let removed = shared.at("ours", &["remove", "my-tool", "-y"]);
+        assert_eq!(removed.code, Some(0), "{removed:#?}");
+        assert_eq!(shared.names_beside(), [""; 0], "known to conda: {is_known}");
+        let listed = shared.at("ours", &["list", "--envs"]);
+        assert!(!listed.stderr.contains("my-env"), "{listed:#?}");
+    }
+    // Its manifest is gone: by its stamp it is known to be made here.
+    let installed = shared.install("ours", &[], 0);
+    std::fs::remove_file(installed["manifest"].as_str().expect("a manifest")).expect("removed");
+    let listed = shared.at("ours", &["list", "--envs"]);
+    assert!(listed.stderr.contains("remove my-env` takes it away"), "{listed:#?}");
+    let removed = document(&shared.at("ours", &["remove", "my-env", "-y", "--json"]), 0);
+    assert_eq!(removed["environment_removed"], true, "{removed}");
+    assert!(shared.names_beside().is_empty());
+    // Of what somebody had conda make, the link alone is ours.
+    let home = shared.both.make_environment("my-env");
+    let link = shared.file("ours/envs/my-env");
+    symlink(&home, &link).expect("linked");
+    let listed = shared.at("ours", &["list", "--envs"]);
+    let step = format!("`rm -f {}", link.display());
+    assert!(listed.stderr.contains(&step) && !listed.stderr.contains("remove my-env"), "{listed:#?}");
     world.assert_nothing_left();
 }

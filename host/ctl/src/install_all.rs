@@ -65,13 +65,16 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     Ok(exit_code(&report))
 }
 
-/// A full disk is told apart from entries that are at fault themselves.
+/// A full disk, and waiting for others, are told apart from entries that are at fault themselves.
 fn exit_code(report: &InstallReport) -> u8 {
     let errors = || report.entries.iter().filter_map(|entry| entry.error.as_ref());
+    let is_taken = errors().next().is_some() && errors().all(|error| error.code == "install.in_use");
     if report.all_well() {
         exit::OK
     } else if errors().any(|error| error.exit_code == exit::STORE) {
         exit::STORE
+    } else if is_taken {
+        exit::DIRECTORY_IN_USE
     } else {
         exit::DOMAIN
     }

@@ -208,7 +208,7 @@ impl Nobodys {
         let path = &one.path;
         if one.is_rest {
             // A tool of that name would go in its place.
-            let step = match self.names.contains(&one.name) || !one.is_removable() {
+            let step = match self.names.contains(&one.name) || !one.can_be_removed() {
                 true => format!("rm -rf {}", shell_word(&path.to_string_lossy())),
                 false => format!("cjm-ctl remove {}", shell_word(&one.name)),
             };
@@ -224,7 +224,13 @@ impl Nobodys {
         let is_of_one = |name: &&String| self.unused.iter().filter(|other| begun_as(other, name)).count() < 2;
         let mut free = names.filter(is_of_one).chain([&one.name]).filter(|name| !self.names.contains(*name));
         let word = |path: &Path| shell_word(&path.to_string_lossy());
-        let step = match free.next().filter(|_| one.is_removable()) {
+        let is_noted = begun.is_some_and(|begun| begun.is_noted);
+        let step = match free.next().filter(|_| one.can_be_removed()) {
+            None if is_noted && !one.can_be_removed() => format!(
+                "`rm -f {} {}` takes the link away; what it leads to is conda's, whose own `env remove` takes that away",
+                word(path),
+                word(&note_beside(path))
+            ),
             None if begun.is_some_and(|begun| begun.is_noted) => {
                 format!("`rm -rf {} {}` takes it away", word(path), word(&note_beside(path)))
             }

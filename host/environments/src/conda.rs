@@ -113,6 +113,11 @@ impl Conda {
         }
     }
 
+    /// Where the project's own environments are, where it has a place for them.
+    pub(crate) fn prefix(&self) -> Option<&Path> {
+        self.prefix.as_deref()
+    }
+
     /// Paths of its environments; with a prefix of the project's own, those below it alone.
     ///
     /// # Errors
@@ -135,8 +140,12 @@ impl Conda {
     /// # Errors
     /// When it does not answer with a list.
     pub async fn environment(&self, name: &str) -> Result<Option<PathBuf>, EnvironmentError> {
-        let listed = self.list().await?;
-        Ok(listed.into_iter().find(|path| path.file_name().is_some_and(|last| last == name)))
+        Ok(self.find_in(&self.list().await?, name))
+    }
+
+    /// As [`Conda::environment`], of what it has listed.
+    pub(crate) fn find_in(&self, listed: &[PathBuf], name: &str) -> Option<PathBuf> {
+        listed.iter().find(|path| path.file_name().is_some_and(|last| last == name)).cloned()
     }
 
     /// Makes an environment of a file or URL.

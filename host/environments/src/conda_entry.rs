@@ -6,13 +6,16 @@
 //! What must hold: nothing of what is there goes before the new one has an interpreter that will do, nor at all where a tool
 //! of another data directory lives in it. `--force` takes it from a directory that is gone, and says so.
 
+use crate::after_a_kill::{make_room, waiting_among};
 use crate::conda::{Conda, CondaOptions, Estimate};
 use crate::constraint::PythonVersion;
 use crate::elsewhere::check_not_of_another;
 use crate::error::EnvironmentError;
 use crate::interpreters::{Interpreter, probe};
+use crate::place_lock::{Asker, PlaceLock};
 use crate::set_aside::{SetAside, lead};
 use crate::stamp::Stamp;
+use cjm_catalog::installer::INSTALL_ALL;
 use cjm_platform::files::read_regular;
 use cjm_wire::capabilities_file::Entry;
 use cjm_wire::describe::Described as _;
@@ -45,6 +48,7 @@ pub(crate) struct Looked {
     there: There,
     /// Whose it was until now, for people.
     taken_over: Option<String>,
+    places: Vec<PlaceLock>,
 }
 
 #[derive(Debug)]
@@ -64,12 +68,14 @@ pub(crate) struct Made {
     pub(crate) former: Option<SetAside>,
     /// Whose it was until now, for people.
     pub(crate) taken_over: Option<String>,
+    /// Nobody else changes it until these are dropped.
+    pub(crate) places: Vec<PlaceLock>,
 }
 
 impl Made {
     /// One of which nothing that was there before went.
-    pub(crate) fn kept(interpreter: Interpreter) -> Self {
-        Self { interpreter, estimate: None, former: None, taken_over: None }
+    pub(crate) fn kept(interpreter: Interpreter, places: Vec<PlaceLock>) -> Self {
+        Self { interpreter, estimate: None, former: None, taken_over: None, places }
     }
 }
 
@@ -105,20 +111,35 @@ impl<'a> CondaEntry<'a> {
         Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, data_dir, options }))
     }
 
+    /// Where the project's own environments are, where it has a place for them.
+    pub(crate) fn prefix(&self) -> Option<&Path> {
+        self.options.prefix.as_deref()
+    }
+
     /// Looks what is there, before anything is changed; with `force`, all of it is made anew. What stays is refused here where
     /// `check` refuses its interpreter.
     ///
     /// # Errors
-    /// When there is no conda, when the environment holds no Python or is another data directory's, or what `check` says of it.
+    /// When there is no conda, when the environment holds no Python, is another data directory's or worked on, or what `check`
+    /// says of it.
     pub(crate) async fn look(
         &self,
         force: bool,
         check: impl Fn(PythonVersion) -> Result<(), EnvironmentError>,
     ) -> Result<Looked, EnvironmentError> {
         let conda = Conda::find(self.options).await?;
-        let found = conda.environment(self.name).await?;
+        let asker = Asker { data_dir: self.data_dir, command: INSTALL_ALL, env_name: self.name };
+        let mut places = vec![PlaceLock::by_name(asker, self.prefix())?];
+        let listed = conda.list().await?;
+        let found = conda.find_in(&listed, self.name);
+        if let Some(home) = found.as_deref().filter(|_| self.prefix().is_none()) {
+            places.push(PlaceLock::at(asker, home)?);
+        }
+        // What waits since an installation was killed may be all that there is.
+        let place = found.clone().or_else(|| waiting_among(&listed, self.prefix(), self.name));
         let taken_over =
-            found.as_deref().map_or(Ok(None), |home| check_not_of_another(home, self.data_dir, force))?;
+            place.as_deref().map_or(Ok(None), |home| check_not_of_another(home, self.data_dir, force))?;
+        place.filter(|_| force).map_or(Ok(()), |home| make_room(&home))?;
         let there = match found {
             None => There::Nothing,
             Some(home) if force => There::ToReplace(home),
@@ -129,7 +150,7 @@ impl<'a> CondaEntry<'a> {
             }
         };
         let (name, env_file) = (self.name.to_owned(), self.env_file.clone());
-        Ok(Looked { conda, name, env_file, there, taken_over })
+        Ok(Looked { conda, name, env_file, there, taken_over, places })
     }
 }
 
@@ -152,7 +173,7 @@ impl Looked {
         let former = match &self.there {
             There::ToKeep(home, interpreter) => {
                 lead(link, home)?;
-                return Ok(Made::kept(interpreter.clone()));
+                return Ok(Made::kept(interpreter.clone(), self.places));
             }
             There::ToReplace(home) => Some(SetAside::take(home, link, stamp)?),
             There::Nothing => None,
@@ -185,7 +206,7 @@ impl Looked {
         }
         let interpreter = interpreter?;
         lead(link, &home)?;
-        Ok(Made { interpreter, estimate, former, taken_over: self.taken_over })
+        Ok(Made { interpreter, estimate, former, taken_over: self.taken_over, places: self.places })
     }
 }
 

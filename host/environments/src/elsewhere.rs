@@ -4,6 +4,7 @@
 //! another one lies in its place, or none, it may have been moved, and its calls run there still.
 
 use crate::error::EnvironmentError;
+use crate::set_aside::aside_of;
 use crate::stamp::{Stamp, version_in};
 use crate::steps::Whence;
 use cjm_catalog::elsewhere::{Holder, identity_of};
@@ -12,7 +13,18 @@ use std::path::{Path, PathBuf};
 
 /// Who has the environment at `home`, where that is not `data_dir`.
 fn holder(home: &Path, data_dir: &Path) -> Option<Holder> {
-    Holder::read(home).filter(|holder| !holder.is(data_dir) && !holder.has_given_up())
+    let holder = Holder::read(home).or_else(|| waiting_for(home))?;
+    Some(holder).filter(|holder| !holder.is(data_dir) && !holder.has_given_up())
+}
+
+/// Who made what waits beside a place, since an installation was killed that was to make it anew.
+fn waiting_for(home: &Path) -> Option<Holder> {
+    Holder::read_beside(home, &aside_of(home))
+}
+
+/// Whether what waits beside a place is another data directory's.
+pub(crate) fn waits_for_another(home: &Path, data_dir: &Path) -> bool {
+    waiting_for(home).is_some_and(|holder| !holder.is(data_dir) && !holder.has_given_up())
 }
 
 /// The tool of another data directory that lives in the environment at `home`, and that directory.
@@ -43,6 +55,15 @@ pub(crate) fn check_not_of_another(
     }
     let whence = if is_gone { Whence::GoneDataDir(theirs) } else { Whence::DataDir(theirs) };
     Err(EnvironmentError::EnvironmentOfAnotherList { env_name, capability, whence })
+}
+
+/// Whether a link of a data directory leads to an environment of conda's that is its own, or waits for it.
+pub(crate) fn is_own_behind(link: &Path) -> bool {
+    let (Ok(home), Some(data_dir)) = (std::fs::read_link(link), link.ancestors().nth(2)) else {
+        return false;
+    };
+    let holder = Holder::read(&home).or_else(|| waiting_for(&home));
+    holder.is_some_and(|holder| holder.is(data_dir))
 }
 
 /// The stamp behind `environment`, of `envs/` of a data directory, unless another one has that by now: then nothing is installed

@@ -2,6 +2,7 @@
 //! content.
 
 use crate::error::EnvironmentError;
+use crate::place_lock::PlaceLock;
 use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
 use cjm_platform::files::{FileError, create_fresh, irregular};
 use cjm_platform::lock::{FileLock, LockError, held_by, holder_without_file, is_folder_of_host_held};
@@ -41,6 +42,7 @@ tokio::task_local! {
 pub struct Claim {
     lock: Arc<FileLock>,
     signature: Signature,
+    places: Vec<PlaceLock>,
 }
 
 impl Claim {
@@ -48,6 +50,11 @@ impl Claim {
     /// installation that was killed have ended before the next one begins. Nothing else that this process starts does.
     pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         HELD.scope(Arc::clone(&self.lock), work).await
+    }
+
+    /// Has nobody change this environment of conda's either.
+    pub(crate) fn keep(&mut self, places: Vec<PlaceLock>) {
+        self.places.extend(places);
     }
 
     /// Says which environments are still to be changed, so that nobody waits for others.
@@ -84,7 +91,7 @@ pub(crate) fn lock<'e>(
             },
             LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
         })?;
-    Ok(Claim { lock: Arc::new(lock), signature })
+    Ok(Claim { lock: Arc::new(lock), signature, places: Vec::new() })
 }
 
 /// Refuses what an installation that is at work would refuse in the end, before anything is looked at that it may be

@@ -1,5 +1,6 @@
 //! What installations and removals that failed or were interrupted left behind: environments that no manifest names.
 
+use crate::elsewhere::is_own_behind;
 use crate::files::own_home;
 use crate::former::removed_name;
 use crate::stamp::Stamp;
@@ -25,11 +26,11 @@ pub struct Unused {
 }
 
 impl Unused {
-    /// Whether `remove` takes it away. A link may lead to what is somebody's, unless a note says that conda made it; where
-    /// conda put what is in no note is not known, and `conda env remove` takes it away.
+    /// Whether `remove` takes it away by its name. What a link leads to is conda's, and may be somebody's own: it goes where a
+    /// note or a stamp says that it was made here.
     #[must_use]
-    pub fn is_removable(&self) -> bool {
-        self.is_of_conda() || !self.path.is_symlink()
+    pub fn can_be_removed(&self) -> bool {
+        self.is_of_conda() || !self.path.is_symlink() || is_own_behind(&self.path)
     }
 
     pub(crate) fn is_of_conda(&self) -> bool {

@@ -4,6 +4,7 @@
 //! It knows no running host: the command line uses it directly.
 
 mod adapters;
+mod after_a_kill;
 mod check;
 mod command;
 mod conda;
@@ -26,6 +27,7 @@ mod manifests;
 mod owners;
 mod package;
 mod pip_settings;
+mod place_lock;
 mod python_entry;
 mod regenerate;
 mod removal;

@@ -2,6 +2,7 @@
 //! this order. Each step finds what an interrupted run left and goes on with it.
 
 use crate::adapters;
+use crate::after_a_kill::put_back_of_conda;
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, Looked, Made, home};
 use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS, Wanted};
@@ -17,7 +18,7 @@ use crate::manifests::{keep_from, keep_promises, keep_what_is_not_ours, link_in_
 use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
-use crate::set_aside::{SetAside, found_in_its_place, put_back_after_a_kill};
+use crate::set_aside::{SetAside, found_in_its_place};
 use crate::stamp::{Stamp, version_in};
 use crate::steps::WORDS_STEP;
 use crate::tool_entry::remove_old;
@@ -203,9 +204,7 @@ impl<'a> PythonEntry<'a> {
     /// # Errors
     /// When it cannot.
     pub(crate) fn recover(&mut self) -> Result<(), EnvironmentError> {
-        if let Ok(of_conda) = std::fs::read_link(&self.environment) {
-            put_back_after_a_kill(&of_conda)?;
-        }
+        put_back_of_conda(&self.environment, self.conda.as_ref().and_then(CondaEntry::prefix))?;
         recover(&self.environment, &self.manifests, &mut self.found)
     }
 
@@ -231,7 +230,7 @@ impl<'a> PythonEntry<'a> {
         self.take_from_calls(before.as_ref(), check_unused)?;
         (reporter.step)(Step::Environment);
         let made = self.environment(tools, of_conda, force, before.as_ref(), reporter).await?;
-        let Made { interpreter, estimate, former: former_of_conda, taken_over } = made;
+        let Made { places: _places, interpreter, estimate, former: former_of_conda, taken_over } = made;
         let version = interpreter.version.to_string();
         let lock = self.packages(&tools.uv, &version, offline, reporter).await?;
         (reporter.step)(Step::Introspecting);
@@ -357,7 +356,7 @@ impl<'a> PythonEntry<'a> {
         let interpreter = self.interpreter(&tools.interpreters)?;
         self.check_age(interpreter.version)?;
         self.ensure_environment(&tools.uv, interpreter, reporter).await?;
-        Ok(Made::kept(interpreter.clone()))
+        Ok(Made::kept(interpreter.clone(), Vec::new()))
     }
 
     /// Its tool loads: what is written from now on speaks of it, and what conda had made before is not needed any more.

@@ -7,14 +7,16 @@
 //! made, conda removes, before the manifest goes; an environment that another capability lives in stays, also one of another
 //! data directory.
 
+use crate::after_a_kill::forget_what_waits;
 use crate::conda::{Conda, CondaOptions};
-use crate::elsewhere::tool_of_another;
+use crate::elsewhere::{tool_of_another, waits_for_another};
 use crate::error::EnvironmentError;
 use crate::files::{Claim, check_nobody_installs, check_nothing_mounted, lock, own_home, remove_dir};
 use crate::former::{forget, free_place, gone, removed_name, rests_of};
 use crate::leftovers::{Unused, unused_environments};
 use crate::list::read_capabilities;
 use crate::manifests::{env_name_of, kept_of};
+use crate::place_lock::{Asker, PlaceLock};
 use crate::set_aside;
 use crate::stamp::Stamp;
 use cjm_catalog::installation::used_environments;
@@ -233,7 +235,7 @@ fn unread(capability: &str, path: &Path, error: &std::io::Error) -> EnvironmentE
 async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<Removal, EnvironmentError> {
     let problem = catalog.problem_of(name).filter(|_| catalog.withheld_of(name).is_none());
     let unused = unused_environments(&settings.data_dir, catalog);
-    let own: Vec<Unused> = unused.into_iter().filter(Unused::is_removable).collect();
+    let own: Vec<Unused> = unused.into_iter().filter(Unused::can_be_removed).collect();
     let by_name = own.iter().find(|unused| unused.name == name);
     let by_other = || own.iter().find(|one| one.begun.as_ref().is_some_and(|begun| begun.goes_by(name)));
     let environment = by_name.or_else(by_other).cloned();
@@ -249,6 +251,11 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
     let spares_namesake = begun.is_some_and(|one| one.is_rest && is_used(one));
     let environment = match environment {
         Some(unused) if unused.is_of_conda() => place_of_begun(settings, unused).await?,
+        Some(unused) if unused.path.is_symlink() => match place_of_begun(settings, unused).await? {
+            // What the link says is all that is known.
+            Place::Own(_) => Place::Missing,
+            place => place,
+        },
         Some(unused) => Place::Own(unused.path),
         None => Place::Missing,
     };
@@ -323,12 +330,17 @@ impl Removal {
         }
     }
 
-    /// Keeps installations away until it is dropped.
+    /// Keeps installations away until it is dropped, from what conda made also those of other data directories.
     ///
     /// # Errors
     /// When one is at work.
     pub fn claim(&self) -> Result<Claim, EnvironmentError> {
-        lock(&self.data_dir, REMOVE, self.env_name.as_deref())
+        let mut claim = lock(&self.data_dir, REMOVE, self.env_name.as_deref())?;
+        if let (Place::Conda(home, conda), Some(env_name)) = (&self.environment, &self.env_name) {
+            let asker = Asker { data_dir: &self.data_dir, command: REMOVE, env_name };
+            claim.keep(PlaceLock::of(asker, conda.prefix(), Some(home))?);
+        }
+        Ok(claim)
     }
 
     /// From here on no call begins with the environment that goes; one that had begun before is seen by `check_unused`,
@@ -397,7 +409,9 @@ impl Removal {
         if let Err(failed) = claim.during(conda.remove(name, on_line)).await {
             return taken.give_back().and(Err(failed));
         }
-        set_aside::forget(home)?;
+        if !waits_for_another(home, &self.data_dir) {
+            set_aside::forget(home)?;
+        }
         let link = own_home(&self.data_dir, name);
         if link.is_symlink() { remove_file(&link) } else { Ok(()) }
     }
@@ -413,6 +427,11 @@ impl Removal {
         }
         let link = own_home(&self.data_dir, name);
         forget(&link)?;
+        if let Place::Conda(home, _) = &self.environment
+            && !waits_for_another(home, &self.data_dir)
+        {
+            set_aside::forget(home)?;
+        }
         if link.is_symlink() { remove_file(&link) } else { Ok(()) }
     }
 
@@ -441,8 +460,7 @@ impl Removal {
             if !self.spares_namesake {
                 all.push(forget(&home));
                 // An installation that was killed had set aside what conda had made, and nothing was in its place yet.
-                let of_conda = std::fs::read_link(&home).ok().filter(|of_conda| !of_conda.exists());
-                all.extend(of_conda.map(|of_conda| set_aside::forget(&of_conda).and(remove_file(&home))));
+                all.push(forget_what_waits(&home));
             }
             all.extend(rests_of(&home).iter().map(|rest| remove_dir(rest)));
         }

@@ -144,12 +144,24 @@ pub(crate) fn keep_what_stands_in(home: &Path, of_conda: bool) -> Result<(), Env
 }
 
 fn keep(home: &Path) -> Result<(), EnvironmentError> {
-    check_nothing_mounted(home)?;
+    keep_as_found(home, home)
+}
+
+/// As for what stands in the place of an environment, for what waits beside it.
+///
+/// # Errors
+/// When it stays there.
+pub(crate) fn keep_aside(home: &Path) -> Result<(), EnvironmentError> {
+    keep_as_found(home, &aside_of(home))
+}
+
+fn keep_as_found(home: &Path, found: &Path) -> Result<(), EnvironmentError> {
+    check_nothing_mounted(found)?;
     let place = |number: u32| home.with_file_name(format!("{}{number}", found_name(home)));
     let is_free = |place: &PathBuf| place.symlink_metadata().is_err();
     let kept = (1..u32::MAX).map(place).find(is_free).unwrap_or_else(|| place(0));
-    std::fs::rename(home, kept)
-        .map_err(|source| EnvironmentError::writing("set aside", home.to_owned(), source))
+    std::fs::rename(found, kept)
+        .map_err(|source| EnvironmentError::writing("set aside", found.to_owned(), source))
 }
 
 /// What was found in the place of an environment when that was made or put back after a kill, for people.
@@ -184,7 +196,7 @@ fn identity(path: &Path) -> Option<String> {
 }
 
 /// Whether what lies there has come while our conda made it.
-fn is_made_by_us(home: &Path) -> bool {
+pub(crate) fn is_made_by_us(home: &Path) -> bool {
     let known = read_regular_to_string(&made_of(home), MADE_BYTES_MAX).ok();
     known.is_some() && known == identity(home)
 }

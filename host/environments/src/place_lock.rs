@@ -1,0 +1,120 @@
+//! Who changes an environment that conda keeps for all data directories: one command at a time, whichever data directory it
+//! works on.
+//!
+//! The lock lies in the user's cache: where conda puts an environment is not known before it has made it, and what lies beside
+//! one is conda's. It goes by name where nothing lies there yet, and by the place as well where something does.
+//!
+//! What must hold: it is taken before anything is looked at that decides what is done; a command that was killed is at work
+//! until what it had started has ended, which holds the lock of its data directory.
+
+use crate::error::EnvironmentError;
+use cjm_catalog::installer::{Installer, Signature};
+use cjm_catalog::plain_path::is_same_file;
+use cjm_platform::lock::{FileLock, LockError};
+use cjm_wire::canonical::hex;
+use sha2::{Digest as _, Sha256};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a lock is waited for: whoever asks whether somebody holds it has it for an instant.
+const ASKING_MAX: Duration = Duration::from_millis(100);
+
+/// The right to change one environment of conda's, held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct PlaceLock {
+    _locks: Vec<FileLock>,
+}
+
+/// Who wants to change it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) data_dir: &'a Path,
+    pub(crate) command: &'static str,
+    pub(crate) env_name: &'a str,
+}
+
+impl PlaceLock {
+    /// Takes all that there are of an environment, whose place is `home` where that is known.
+    ///
+    /// # Errors
+    /// Who works on it.
+    pub(crate) fn of(
+        asker: Asker<'_>,
+        prefix: Option<&Path>,
+        home: Option<&Path>,
+    ) -> Result<Vec<Self>, EnvironmentError> {
+        let by_name = Self::by_name(asker, prefix)?;
+        // The name in a prefix is the place.
+        let at = home.filter(|_| prefix.is_none()).map(|home| Self::at(asker, home)).transpose()?;
+        Ok(std::iter::once(by_name).chain(at).collect())
+    }
+
+    /// Takes it, of an environment that conda puts into `prefix`, or where it pleases.
+    ///
+    /// # Errors
+    /// Who works on it.
+    pub(crate) fn by_name(asker: Asker<'_>, prefix: Option<&Path>) -> Result<Self, EnvironmentError> {
+        let named = match prefix {
+            Some(prefix) => real(&prefix.join("envs")).join(asker.env_name),
+            None => PathBuf::from(asker.env_name),
+        };
+        let lock = take(asker, &named)?;
+        Ok(Self { _locks: lock.into_iter().collect() })
+    }
+
+    /// Takes it, of an environment that conda has here.
+    ///
+    /// # Errors
+    /// Who works on it.
+    pub(crate) fn at(asker: Asker<'_>, home: &Path) -> Result<Self, EnvironmentError> {
+        let (parent, name) = (home.parent().unwrap_or(Path::new("/")), home.file_name());
+        let lock = take(asker, &real(parent).join(name.unwrap_or_default()))?;
+        Ok(Self { _locks: lock.into_iter().collect() })
+    }
+}
+
+/// None where no lock can be made: a user without a home installs as well.
+fn take(asker: Asker<'_>, key: &Path) -> Result<Option<FileLock>, EnvironmentError> {
+    let Some(folder) = folder() else { return Ok(None) };
+    let name = hex(&Sha256::digest(key.as_os_str().as_bytes()));
+    let (path, of) = (folder.join(format!("{name}.lock")), folder.join(format!("{name}.of")));
+    let in_use = |by: Installer| {
+        let what = format!("the conda environment {}", key.display());
+        Err(EnvironmentError::InUse { path: PathBuf::from(what), by: Box::new(by) })
+    };
+    let before = std::fs::read(&of).ok().map(|before| PathBuf::from(OsStr::from_bytes(&before)));
+    let text = Signature::new(asker.command).text([asker.env_name]);
+    let made = std::fs::create_dir_all(&folder).map_err(|source| LockError::Io { path: folder, source });
+    let lock = match made.and_then(|()| FileLock::acquire(&path, &text, ASKING_MAX)) {
+        Ok(lock) => lock,
+        Err(LockError::Held { path, holder }) => {
+            return in_use(Installer::read(&path, &holder.unwrap_or_default()));
+        }
+        Err(error @ LockError::Io { .. }) => {
+            let next_step = "let this user write there; until then install one project at a time";
+            tracing::warn!(%error, next_step, "that a conda environment is worked on cannot be said");
+            return Ok(None);
+        }
+    };
+    let is_left = |by: &Installer| by.was_killed && by.concerns(asker.env_name);
+    let other = before.filter(|before| !is_same_file(before, asker.data_dir));
+    if let Some(by) = other.and_then(|other| Installer::at_work(&other)).filter(is_left) {
+        return in_use(by);
+    }
+    // One who is not named is not looked for.
+    let _ = std::fs::write(&of, asker.data_dir.as_os_str().as_bytes());
+    Ok(Some(lock))
+}
+
+fn real(folder: &Path) -> PathBuf {
+    folder.canonicalize().unwrap_or_else(|_| cjm_catalog::plain_path::plain_path(folder))
+}
+
+/// `$XDG_CACHE_HOME/cjm/environments`, or that below `~/.cache`.
+fn folder() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(cache.join("cjm/environments"))
+}
