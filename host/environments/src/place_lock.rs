@@ -78,6 +78,10 @@ impl PlaceLock {
 /// None where no lock can be made: a user without a home installs as well.
 fn take(asker: Asker<'_>, key: &Path) -> Result<Option<FileLock>, EnvironmentError> {
     let Some(folder) = folder() else { return Ok(None) };
+    take_in(&folder, asker, key)
+}
+
+fn take_in(folder: &Path, asker: Asker<'_>, key: &Path) -> Result<Option<FileLock>, EnvironmentError> {
     let name = hex(&Sha256::digest(key.as_os_str().as_bytes()));
     let (path, of) = (folder.join(format!("{name}.lock")), folder.join(format!("{name}.of")));
     let in_use = |by: Installer| {
@@ -86,7 +90,8 @@ fn take(asker: Asker<'_>, key: &Path) -> Result<Option<FileLock>, EnvironmentErr
     };
     let before = std::fs::read(&of).ok().map(|before| PathBuf::from(OsStr::from_bytes(&before)));
     let text = Signature::new(asker.command).text([asker.env_name]);
-    let made = std::fs::create_dir_all(&folder).map_err(|source| LockError::Io { path: folder, source });
+    let made =
+        std::fs::create_dir_all(folder).map_err(|source| LockError::Io { path: folder.to_owned(), source });
     let lock = match made.and_then(|()| FileLock::acquire(&path, &text, ASKING_MAX)) {
         Ok(lock) => lock,
         Err(LockError::Held { path, holder }) => {
@@ -117,4 +122,49 @@ fn folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
     Some(cache.join("cjm/environments"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::{input_of_helper, lock};
+    use cjm_catalog::installer::INSTALL_ALL;
+    use std::process::Stdio;
+
+    #[tokio::test]
+    async fn what_a_killed_command_had_started_keeps_other_data_directories_away_as_that_did() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (locks, ours, theirs) =
+            (folder.path().join("locks"), folder.path().join("ours"), folder.path().join("theirs"));
+        std::fs::create_dir(&ours).expect("mkdir");
+        let asker = |data_dir| Asker { data_dir, command: INSTALL_ALL, env_name: "shared" };
+        let take = |data_dir, key: &str| take_in(&locks, asker(data_dir), Path::new(key));
+        let held = take(&ours, "/conda/shared").expect("free");
+        let told = take(&theirs, "/conda/shared").expect_err("it is at work").to_string();
+        let us = format!("process {}", std::process::id());
+        assert!(told.contains("/conda/shared") && told.contains(&us), "{told}");
+        assert!(take(&theirs, "/conda/other").is_ok(), "nobody works on that");
+
+        let claim = lock(&ours, INSTALL_ALL, ["shared"]).expect("free");
+        let helper = claim.during(async { input_of_helper().expect("shared") }).await;
+        let mut cat = std::process::Command::new("/bin/sh");
+        // Until its error stream, which it does not use, is closed by whoever reads it.
+        cat.args(["-c", "while sleep 0.01 && echo >&2; do :; done"]).stdin(helper).stdout(Stdio::null());
+        let mut running = cat.stderr(Stdio::piped()).spawn().expect("starts");
+        // The kernel closes descriptors the same way when their process is killed.
+        drop((cat, claim, held));
+        // Children of other tests, which run beside this one, may have a lock for a moment.
+        let since = std::time::Instant::now();
+        let asked = |is_so: &dyn Fn(Option<String>) -> bool| {
+            let told = || take(&theirs, "/conda/shared").err().map(|told| told.to_string());
+            while !is_so(told()) {
+                assert!(since.elapsed() < Duration::from_secs(20), "{:?}", told());
+            }
+        };
+        let helper = format!("process {}", running.id());
+        asked(&|told| told.is_some_and(|told| told.contains(&helper)));
+        drop(running.stderr.take());
+        running.wait().expect("ends");
+        asked(&|told| told.is_none());
+    }
 }
