@@ -219,8 +219,7 @@ impl Nobodys {
         }
         let begun = one.begun.as_ref();
         let names = begun.into_iter().flat_map(|begun| [&begun.capability, &begun.entry]).flatten();
-        // A tool of such a name lives elsewhere, and would go in its place.
-        // What several have in common says of none of them which is meant.
+        // A tool of such a name lives elsewhere, and would go in its place; what several have in common names none.
         let is_of_one = |name: &&String| self.unused.iter().filter(|other| begun_as(other, name)).count() < 2;
         let mut free = names.filter(is_of_one).chain([&one.name]).filter(|name| !self.names.contains(*name));
         let word = |path: &Path| shell_word(&path.to_string_lossy());
@@ -231,9 +230,7 @@ impl Nobodys {
                 word(path),
                 word(&note_beside(path))
             ),
-            None if begun.is_some_and(|begun| begun.is_noted) => {
-                format!("`rm -rf {} {}` takes it away", word(path), word(&note_beside(path)))
-            }
+            None if is_noted => format!("`rm -rf {} {}` takes it away", word(path), word(&note_beside(path))),
             None if path.is_symlink() => {
                 format!("`rm {}` takes the link away, and nothing of what it leads to", word(path))
             }
