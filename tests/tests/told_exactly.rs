@@ -1,5 +1,6 @@
 //! What is told names the thing that is meant: the element of a list, the number as it was written, the way that helps.
 
+use cjm_tests::journal;
 use cjm_tests::world::{Outcome, World};
 use cjm_wire::describe::exit;
 use serde_json::{Value, json};
@@ -131,6 +132,40 @@ fn a_row_of_output_names_its_tool_also_to_programs() {
     let printed = printed.unwrap_or_else(|| panic!("{rows:#}"));
     assert_eq!(printed["capability"], "prints", "{rows:#}");
     assert!(printed["worker_session_id"].is_string(), "{rows:#}");
+}
+
+/// Accounts for what it is given as a number.
+const COUNTS: &str = r#"
+import os
+from cjm_sdk import Capability, action
+
+class Counts(Capability):
+    name = "counts"
+    version = "1.0.0"
+
+    @action
+    def it(self):
+        self.account("result_saved", {"a": 2**70, "token": -int(os.environ["TOK"]), "few": 2**62})
+        return 2**70
+"#;
+
+#[test]
+fn a_number_of_any_length_is_accounted_for_digit_by_digit_and_a_secret_of_digits_is_not_told() {
+    let world = World::new();
+    let path = world.install_python("counts", "Counts", COUNTS);
+    let mut manifest: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).expect("read")).expect("JSON");
+    manifest["code"]["worker_env"] = json!([{"name": "TOK", "secret": true}]);
+    std::fs::write(&path, manifest.to_string()).expect("written");
+    let secret = "123456789012345678901234567890";
+    let _ = world.run(&["set-secret", "counts", "TOK", "--value", secret]).expect(0);
+    let called = world.run(&["call", "counts"]).expect(0);
+    assert_eq!(called.stdout.trim(), "1180591620717411303424", "{}", called.describe());
+    let rows = journal::rows(&world.journal());
+    let account = rows.iter().find(|row| row.event_type == "result_saved").expect("an account");
+    let told =
+        json!({"a": "1180591620717411303424", "token": "-[secret]", "few": 4_611_686_018_427_387_904_u64});
+    assert_eq!(account.payload, told);
 }
 
 #[test]

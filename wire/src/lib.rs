@@ -30,6 +30,7 @@ mod left_out;
 pub mod link;
 mod list_keys;
 mod list_kinds;
+pub mod long_numbers;
 pub mod manifest;
 pub mod ndjson;
 pub mod placed;

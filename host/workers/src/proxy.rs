@@ -423,7 +423,8 @@ mod tests {
     async fn a_worker_accounts_for_what_is_its_own_and_without_secrets() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let header = concat!(
-            r#"x-cjm-accounts: [{"event_type": "cache_hit", "payload": {"key": "of tok-12345678"}}, "#,
+            r#"x-cjm-accounts: [{"event_type": "cache_hit", "#,
+            r#""payload": {"key": "of tok-12345678", "bytes": 1180591620717411303424}}, "#,
             r#"{"event_type": "state_transition", "payload": {"to": "completed"}}, "#,
             r#"{"event_type": "made_up", "payload": {}}]"#,
             "\r\n",
@@ -441,6 +442,7 @@ mod tests {
             assert_eq!(accounts.len(), 1, "no other row may be a worker's: {accounts:?}");
             assert_eq!(accounts[0].event_type, "cache_hit");
             assert_eq!(accounts[0].payload["key"], "of [secret]");
+            assert_eq!(accounts[0].payload["bytes"], "1180591620717411303424", "never rounded");
         }
     }
 }

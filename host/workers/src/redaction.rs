@@ -13,6 +13,7 @@ use bytes::Bytes;
 use cjm_wire::cut;
 use cjm_wire::error::{JobErrorBody, MESSAGE_BYTES_MAX};
 use cjm_wire::http::DetailBody;
+use cjm_wire::long_numbers::long_numbers_as_text;
 use cjm_wire::ndjson::Line;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -168,15 +169,17 @@ impl Redaction {
         }
     }
 
-    /// The words of a JSON text. They are struck out after it was read, because a writer may escape any character.
+    /// The words of a JSON text. They are struck out after it was read, because a writer may escape any character. No number
+    /// is rounded: a secret may be one.
     ///
     /// # Errors
     /// When it is no JSON, or not that of a `T`.
     pub(crate) fn read<T: DeserializeOwned>(&self, said: &Said) -> serde_json::Result<T> {
+        let json = long_numbers_as_text(&said.0);
         if self.values.is_empty() {
-            return serde_json::from_slice(&said.0);
+            return serde_json::from_slice(&json);
         }
-        serde_json::from_value(self.value(serde_json::from_slice(&said.0)?))
+        serde_json::from_value(self.value(serde_json::from_slice(&json)?))
     }
 
     /// What may be shown of it: JSON stays JSON.
@@ -336,7 +339,10 @@ impl Redaction {
     fn value(&self, value: Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(&text).into_owned()),
-            Value::Number(number) if self.values.contains(&number.to_string()) => MARK.into(),
+            Value::Number(number) => match self.text(&number.to_string()) {
+                Cow::Owned(struck) => struck.into(),
+                Cow::Borrowed(_) => Value::Number(number),
+            },
             Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
             Value::Object(map) => {
                 let struck =

@@ -137,7 +137,7 @@ fn a_value_that_is_shown_as_bytes_is_struck_out() {
 fn of_json_every_text_is_struck_whatever_its_writer_escaped() {
     let redaction = redaction();
     let said = r#"{"\u0066irst line": ["t\u006fk-\"1234\"-\u00e4", 12345678, 123456789, true]}"#;
-    let shown = json!({"[secret]": ["[secret]", "[secret]", 123_456_789, true]});
+    let shown = json!({"[secret]": ["[secret]", "[secret]", "[secret]9", true]});
     assert_eq!(redaction.read::<Value>(&Said::new(said)).expect("reads"), shown);
     assert_eq!(redaction.answer(&Said::new(said)), shown.to_string());
     assert_eq!(redaction.answer(&Said::new("no JSON: 12345678")), "no JSON: [secret]");
@@ -148,6 +148,20 @@ fn of_json_every_text_is_struck_whatever_its_writer_escaped() {
     );
     let none = Redaction::default();
     assert_eq!(none.answer(&Said::new("{\"a\": 1.50}")), "{\"a\": 1.50}", "nothing to strike: as it came");
+}
+
+#[test]
+fn a_value_that_is_told_as_a_number_is_struck_out_of_it_whatever_its_length() {
+    let secrets = json!({"LONG": "123456789012345678901234567890", "SHORT": "12345678"});
+    let redaction = Redaction::of(secrets.as_object().expect("an object"));
+    for (said, shown) in [
+        ("123456789012345678901234567890", "\"[secret]\""),
+        ("[-123456789012345678901234567890]", "[\"-[secret]\"]"),
+        ("{\"a\": 1234567890123456789012345678905}", "{\"a\":\"[secret]5\"}"),
+        ("[-12345678, 12345678.5, 1234567, 0.25]", "[\"-[secret]\",\"[secret].5\",1234567,0.25]"),
+    ] {
+        assert_eq!(redaction.answer(&Said::new(said)), shown);
+    }
 }
 
 #[test]

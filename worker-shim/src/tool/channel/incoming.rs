@@ -12,6 +12,7 @@ use cjm_wire::Timestamp;
 use cjm_wire::channel::{CallFailure, Record, to_shim};
 use cjm_wire::frame::SMALL_PAYLOAD_BYTES_MAX;
 use cjm_wire::http::{Account, Progress};
+use cjm_wire::long_numbers::long_numbers_as_text;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::io;
@@ -161,10 +162,23 @@ fn record(shared: &Shared, call_id: u64, payload: &[u8]) {
     shared.context.link.record(&record);
 }
 
-/// A report within its size; what is no report is dropped, since nobody waits for it.
+/// A report within its size, with numbers of any length; what is no report is dropped, since nobody waits for it.
 fn small<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
     if payload.len() > SMALL_PAYLOAD_BYTES_MAX {
         return None;
     }
-    serde_json::from_slice(payload).or_else(|_| serde_json::from_slice(&show_lone_surrogates(payload))).ok()
+    let payload = long_numbers_as_text(payload);
+    serde_json::from_slice(&payload).or_else(|_| serde_json::from_slice(&show_lone_surrogates(&payload))).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_beyond_64_bits_is_accounted_for_digit_by_digit() {
+        let payload = br#"{"event_type": "result_saved", "payload": {"a": 1180591620717411303424, "b": 1}}"#;
+        let account = small::<Account>(payload).expect("an account");
+        assert_eq!(Value::from(account.payload).to_string(), r#"{"a":"1180591620717411303424","b":1}"#);
+    }
 }
