@@ -8,6 +8,7 @@
 //! waits until it is ready, [`Worker`] is called, ended, and asked how it ended.
 
 mod api;
+mod bare;
 mod binding;
 mod bring_up;
 mod cancelled;
@@ -26,6 +27,7 @@ mod in_life;
 mod keeper_client;
 mod known_inputs;
 mod life;
+mod line_end;
 mod no_folder;
 pub mod options;
 mod phase;

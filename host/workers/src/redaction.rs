@@ -8,6 +8,8 @@
 //! line, and as what begins one at the end of a line. Values and lines shorter than [`SECRET_BYTES_MIN`] would strike out innocent words and are left; whoever sets such
 //! a one is told by [`is_struck_out`].
 
+use crate::bare::{Letter, readings};
+use crate::line_end;
 use crate::secret_parts::{Parts, Rows};
 use bytes::Bytes;
 use cjm_wire::cut;
@@ -30,8 +32,8 @@ const QUOTED_BYTES_MAX: usize = 2 * (8 + 5);
 /// Most methods that are taken of a list of them, and most of the name of one.
 const METHODS_MAX: usize = 32;
 const METHOD_BYTES_MAX: usize = 100;
-/// What an escape begins with: that of a text, or that of an address.
-const QUOTES: [char; 2] = ['\\', '%'];
+/// What an escape begins with: that of a text, or that of an address; and what an address has for a blank.
+const QUOTES: [char; 3] = ['\\', '%', '+'];
 /// What stands in its place.
 const MARK: &str = "[secret]";
 
@@ -82,8 +84,10 @@ pub(crate) struct Redaction {
     values: Vec<String>,
     parts: Parts<u8>,
     rows: Rows<PART_BYTES_MIN>,
-    /// The same without their escapes.
+    /// The same without their escapes, and as each reader of an address has them.
     bare: Parts<char>,
+    /// What the text of a value may have instead of it.
+    quotes: &'static [char],
 }
 
 impl Redaction {
@@ -102,8 +106,10 @@ impl Redaction {
         }
         values.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         values.dedup();
-        let without = |value: &String| bare(value).into_iter().map(|letter| letter.character).collect();
-        let mut bare: Vec<Vec<char>> = values.iter().map(without).collect();
+        let without = |letters: Vec<Letter>| letters.iter().map(|letter| letter.character).collect();
+        let mut bare: Vec<Vec<char>> = values.iter().flat_map(|value| readings(value)).map(without).collect();
+        bare.sort_unstable();
+        bare.dedup();
         // As Python shows bytes, each is a character of its own: `b'p\xc3\xa4ss'`.
         let as_bytes =
             |letters: &Vec<char>| letters.iter().collect::<String>().bytes().map(char::from).collect();
@@ -112,7 +118,9 @@ impl Redaction {
         bare.extend(of_bytes);
         bare.retain(|value| value.iter().map(|letter| letter.len_utf8()).sum::<usize>() >= SECRET_BYTES_MIN);
         let (parts, rows) = (Parts::of(&values), Rows::of(&values));
-        Self { parts, rows, bare: Parts::of(&bare), values }
+        let has_blank = values.iter().any(|value| value.contains(' '));
+        let quotes = if has_blank { &QUOTES } else { &QUOTES[..2] };
+        Self { parts, rows, bare: Parts::of(&bare), quotes, values }
     }
 
     /// The words, as text.
@@ -196,10 +204,10 @@ impl Redaction {
         let mut struck = self.whole_at_the_cuts(text);
         if self.values.iter().any(|value| struck.contains(value.as_str())) {
             let places = self.parts.places(struck.as_bytes(), |byte| *byte);
-            struck = Cow::Owned(without_places(&struck, &places));
+            struck = without_places(&struck, places).map_or(struck, Cow::Owned);
         }
-        if struck.contains(QUOTES)
-            && let Some(without) = without_escaped(&struck, &self.bare)
+        if struck.contains(self.quotes)
+            && let Some(without) = without_places(&struck, self.escaped_places(&struck))
         {
             struck = Cow::Owned(without);
         }
@@ -215,19 +223,37 @@ impl Redaction {
         let mut places = Vec::new();
         let mut begin = 0;
         for line in text.split_inclusive('\n').filter(|_| !self.values.is_empty()) {
-            let written = line.trim_end();
-            let quoted = written.trim_end_matches(|last: char| last.is_ascii_punctuation() || last == ' ');
-            let length = |written: &str| {
-                let plain = self.parts.at_end(written.as_bytes(), |byte| *byte);
-                plain.max(self.escaped_before(written.as_bytes()))
-            };
-            let begun = |written: &str| Some(length(written)).filter(|length| *length >= SECRET_BYTES_MIN);
-            let ends = std::iter::once(written).chain((quoted != written).then_some(quoted));
-            let found = ends.filter_map(|written| Some((written.len(), begun(written)?))).next();
-            places.extend(found.map(|(end, length)| begin + end - length..begin + end));
+            places.extend(self.begun(line).map(|place| begin + place.start..begin + place.end));
             begin += line.len();
         }
-        (!places.is_empty()).then(|| without_places(text, &places))
+        without_places(text, places)
+    }
+
+    /// What begins a value in front of the signs that a line ends with, or of some of them: a value has signs of its own.
+    fn begun(&self, line: &str) -> Option<Range<usize>> {
+        let words = line_end::words(line).len();
+        let of_escape = line.as_bytes()[..words].iter().rev().take(QUOTED_BYTES_MAX);
+        let of_escape = of_escape.take_while(|byte| is_of_escape(byte)).count();
+        // The line may end inside an escape, which then begins with one of the last signs.
+        let half = (words - of_escape..words).find(|at| begins_escape(line.as_bytes()[*at]));
+        let first_end = half.unwrap_or(words);
+        let plain = self.parts.begun(line.as_bytes(), first_end, |byte| *byte);
+        // Another letter may begin with the same bytes.
+        let plain = plain.filter(|place| line.is_char_boundary(place.end));
+        let is_long = |place: &Range<usize>| place.len() >= SECRET_BYTES_MIN;
+        let mut begun = plain.filter(is_long).reduce(both);
+        let window = line.ceil_char_boundary(first_end.saturating_sub(self.window()));
+        if line[window..].contains(self.quotes) {
+            for letters in readings(&line[window..]) {
+                let before = letters.partition_point(|letter| window + letter.end < first_end);
+                let places = self.bare.begun(&letters, before + 1, |letter| letter.character);
+                let places = places.filter(|place| place.len() >= PART_BYTES_MIN);
+                let places = places
+                    .map(|place| window + letters[place.start].begin..window + letters[place.end - 1].end);
+                begun = places.filter(is_long).chain(begun).reduce(both);
+            }
+        }
+        begun
     }
 
     /// How much of the end of `head` and of the beginning of `rest` is part of a value that was cut between them.
@@ -254,13 +280,20 @@ impl Redaction {
         let skipped = text.iter().take_while(|byte| is_inside_a_letter(**byte)).count();
         let escaped = || {
             let text = valid_utf8(&text[skipped..]);
-            let letters = text.contains(QUOTES).then(|| bare(text))?;
-            let places = self.bare.places(&letters, |letter| letter.character).into_iter();
-            let mut places = places
-                .map(|place| skipped + letters[place.start].begin..skipped + letters[place.end - 1].end);
-            places.find(is_there)
+            let places = text.contains(self.quotes).then(|| self.escaped_places(text))?;
+            let places = places.into_iter().map(|place| skipped + place.start..skipped + place.end);
+            places.filter(is_there).reduce(both)
         };
         plain.or_else(escaped)
+    }
+
+    /// Where values stand in the text with escapes.
+    fn escaped_places(&self, text: &str) -> Vec<Range<usize>> {
+        let places = |letters: Vec<Letter>| {
+            let places = self.bare.places(&letters, |letter| letter.character).into_iter();
+            places.map(move |place| letters[place.start].begin..letters[place.end - 1].end)
+        };
+        readings(text).flat_map(places).collect()
     }
 
     /// The same of the end of `head` where a writer has escaped the value, perhaps with half an escape at the cut.
@@ -270,11 +303,10 @@ impl Redaction {
         let Ok(window) = std::str::from_utf8(&window[begin..]) else { return 0 };
         // The text may end inside an escape, which then begins with one of its last signs.
         let of_escape = window.bytes().rev().take(QUOTED_BYTES_MAX).take_while(is_of_escape).count();
-        let is_begin = |at: &usize| matches!(window.as_bytes()[*at], b'\\' | b'%');
+        let is_begin = |at: &usize| begins_escape(window.as_bytes()[*at]);
         let ends = (window.len() - of_escape..window.len()).filter(is_begin);
-        let ends = ends.chain(window.contains(QUOTES).then_some(window.len()));
-        let struck = ends.filter_map(|end| {
-            let letters = bare(&window[..end]);
+        let ends = ends.chain(window.contains(self.quotes).then_some(window.len()));
+        let struck = ends.flat_map(|end| readings(&window[..end])).filter_map(|letters| {
             let length = long_enough(self.bare.at_end(&letters, |letter| letter.character))?;
             Some(window.len() - letters[letters.len() - length].begin)
         });
@@ -287,11 +319,12 @@ impl Redaction {
         let end = std::str::from_utf8(window).map_or_else(|error| error.valid_up_to(), str::len);
         let Ok(window) = std::str::from_utf8(&window[..end]) else { return 0 };
         let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(is_of_escape).count();
-        if skipped_max == 0 && !window.contains(QUOTES) {
+        if skipped_max == 0 && !window.contains(self.quotes) {
             return 0;
         }
-        let struck = (0..=skipped_max).filter_map(|skipped| {
-            let letters = bare(&window[skipped..]);
+        let readings = (0..=skipped_max)
+            .flat_map(|skipped| readings(&window[skipped..]).map(move |letters| (skipped, letters)));
+        let struck = readings.filter_map(|(skipped, letters)| {
             let length = long_enough(self.bare.at_beginning(&letters, |letter| letter.character))?;
             Some(skipped + letters[length - 1].end)
         });
@@ -354,91 +387,33 @@ impl Redaction {
     }
 }
 
-/// A character of a text whose escapes were undone, and where it stands.
-struct Letter {
-    character: char,
-    begin: usize,
-    end: usize,
+/// Both places, and what lies between them.
+fn both(one: Range<usize>, other: Range<usize>) -> Range<usize> {
+    one.start.min(other.start)..one.end.max(other.end)
 }
 
-/// A text without escapes, however many writers have quoted what another had quoted: a run of backslashes is none, and
-/// `\n`, `\xe4`, `\u00e4`, `%2B` are what they stand for. Two texts that differ in quoting alone are the same.
-fn bare(text: &str) -> Vec<Letter> {
-    let mut letters = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let begin = text.len() - rest.len();
-        let after = rest.trim_start_matches('\\');
-        let (character, length) = match after.chars().next() {
-            // At the end of the text they quote nothing.
-            None => break,
-            Some(next) if first == '\\' => unquoted(after).unwrap_or((next, next.len_utf8())),
-            Some('%') => of_an_address(after).unwrap_or(('%', 1)),
-            Some(next) => (next, next.len_utf8()),
-        };
-        rest = &after[length..];
-        // That of an address is one as well.
-        if character != '\\' {
-            letters.push(Letter { character, begin, end: text.len() - rest.len() });
-        }
+/// The text with a mark in each of these places; None where there are none.
+fn without_places(text: &str, mut places: Vec<Range<usize>>) -> Option<String> {
+    if places.is_empty() {
+        return None;
     }
-    letters
-}
-
-/// What a byte is written as in an address: `%2B`.
-fn of_an_address(text: &str) -> Option<(char, usize)> {
-    let digits = text.get(1..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-    Some((char::from(u8::from_str_radix(digits, 16).ok()?), 3))
-}
-
-/// What stands behind a backslash, and its length there; None where that is only a character.
-fn unquoted(text: &str) -> Option<(char, usize)> {
-    let number = |digits: usize| {
-        let digits =
-            text.get(1..=digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-        u32::from_str_radix(digits, 16).ok()
-    };
-    match text.as_bytes().first()? {
-        b'n' => Some(('\n', 1)),
-        b'r' => Some(('\r', 1)),
-        b't' => Some(('\t', 1)),
-        b'x' => Some((char::from_u32(number(2)?)?, 3)),
-        b'U' => Some((char::from_u32(number(8)?)?, 9)),
-        b'u' => {
-            let high = number(4)?;
-            if let Some(character) = char::from_u32(high) {
-                return Some((character, 5));
-            }
-            // A pair of surrogates is one character.
-            let low = text.get(5..)?;
-            let quotes = low.len() - low.trim_start_matches('\\').len();
-            let low = low.get(quotes..)?.strip_prefix('u')?.get(..4)?;
-            let low = u32::from_str_radix(low, 16).ok()?.checked_sub(0xdc00)?;
-            let character = char::from_u32(0x10000 + (high.checked_sub(0xd800)? << 10) + low)?;
-            Some((character, 5 + quotes + 5))
-        }
-        _ => None,
-    }
-}
-
-/// The text without the values that it holds with escapes; None where it holds none.
-fn without_escaped(text: &str, values: &Parts<char>) -> Option<String> {
-    let letters = bare(text);
-    let places = values.places(&letters, |letter| letter.character).into_iter();
-    let places: Vec<_> = places.map(|place| letters[place.start].begin..letters[place.end - 1].end).collect();
-    (!places.is_empty()).then(|| without_places(text, &places))
-}
-
-/// The text with a mark in each of these places, which stand in order.
-fn without_places(text: &str, places: &[Range<usize>]) -> String {
+    places.sort_unstable_by_key(|place| place.start);
     let mut out = String::with_capacity(text.len());
     let mut copied = 0;
     for place in places {
-        out.push_str(&text[copied..place.start]);
-        out.push_str(MARK);
-        copied = place.end;
+        // Two that overlap are one.
+        if place.start >= copied {
+            out.push_str(&text[copied..place.start]);
+            out.push_str(MARK);
+        }
+        copied = copied.max(place.end);
     }
-    out + &text[copied..]
+    Some(out + &text[copied..])
+}
+
+/// What an escape begins with.
+fn begins_escape(byte: u8) -> bool {
+    matches!(byte, b'\\' | b'%')
 }
 
 /// What a number of a character may be written with.

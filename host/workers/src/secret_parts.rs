@@ -102,7 +102,11 @@ impl<T: Copy + Default + Eq> Tree<T> {
         if self.longest == 0 {
             return 0;
         }
-        let mut at = letters.fold(ROOT, |at, letter| self.step(at, letter));
+        self.begun(letters.fold(ROOT, |at, letter| self.step(at, letter)))
+    }
+
+    /// How many letters of those on the way to a node begin a secret, and are not all of it.
+    fn begun(&self, mut at: usize) -> usize {
         while at != ROOT && self.nodes[at].first_child == 0 {
             at = self.nodes[at].shorter as usize;
         }
@@ -140,6 +144,23 @@ impl<T: Copy + Default + Eq> Parts<T> {
     pub(crate) fn at_end<L>(&self, text: &[L], letter: impl Fn(&L) -> T) -> usize {
         let text = &text[text.len().saturating_sub(self.longest())..];
         self.beginnings.at_end(text.iter().map(letter))
+    }
+
+    /// What begins a secret and ends behind so many letters of the text, or later.
+    pub(crate) fn begun<L>(
+        &self,
+        text: &[L],
+        first_end: usize,
+        letter: impl Fn(&L) -> T,
+    ) -> impl Iterator<Item = Range<usize>> {
+        let tree = &self.beginnings;
+        let is_there = if tree.longest == 0 { 0 } else { text.len() };
+        let seen = (first_end.saturating_sub(tree.longest)..is_there).scan(ROOT, move |at, place| {
+            *at = tree.step(*at, letter(&text[place]));
+            Some((place + 1, *at))
+        });
+        let ends = seen.filter(move |(end, _)| *end >= first_end);
+        ends.map(|(end, at)| end - tree.begun(at)..end).filter(|place| !place.is_empty())
     }
 
     /// How many letters of the beginning of the text end a secret, likewise.
@@ -211,6 +232,11 @@ mod tests {
             };
             let ends = longest(&|secret, length| text.ends_with(&secret[..length]));
             assert_eq!(parts.at_end(bytes, |byte| *byte), ends, "{text}");
+            let first_end = text.len() / 2;
+            let begun: Vec<_> = parts.begun(bytes, first_end, |byte| *byte).collect();
+            let all =
+                (first_end..=text.len()).map(|end| end - parts.at_end(&bytes[..end], |byte| *byte)..end);
+            assert_eq!(begun, all.filter(|place| !place.is_empty()).collect::<Vec<_>>(), "{text}");
             let begins = longest(&|secret, length| text.starts_with(&secret[secret.len() - length..]));
             assert_eq!(parts.at_beginning(bytes, |byte| *byte), begins, "{text}");
             let mut is_struck = vec![false; text.len()];

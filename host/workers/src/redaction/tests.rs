@@ -36,7 +36,9 @@ fn values_are_struck_out_however_they_are_written() {
 #[test]
 fn values_are_struck_out_with_the_escapes_of_any_writer() {
     let secrets = json!({"A": "Abc/dEf+ghi==12", "B": "pässwört-😀-lang", "C": "it's-a-\"q\"-Hunter3",
-                         "D": "pass\\word-Hunter2", "E": "tab\there-Hunter4"});
+                         "D": "pass\\word-Hunter2", "E": "tab\there-Hunter4",
+                         "F": "correct horse battery ghi", "G": "p%40ss%2Fword-Hunter5",
+                         "H": "100%abcdefghi", "I": "a%2Fghi-sale-of-50%"});
     let redaction = Redaction::of(secrets.as_object().expect("an object"));
     for said in [
         r#"{"t": "Abc\/dEf+ghi==12"}"#,
@@ -50,6 +52,17 @@ fn values_are_struck_out_with_the_escapes_of_any_writer() {
         r"{'v': 'tab\there-Hunter4'}",
         "401 for https://x/?key=Abc%2FdEf%2bghi%3D%3D12&more",
         "401 for https://x/?key=p%C3%A4ssw%C3%B6rt-%F0%9F%98%80-lang",
+        "401 for https://x/?key=p%25C3%25A4ssw%25C3%25B6rt-%25F0%259F%2598%2580-lang",
+        // A blank is written in two ways, and a secret may be, or hold, an address itself.
+        "401 for https://x/?key=correct+horse+battery+ghi",
+        "401 for https://x/?key=correct%20horse%20battery%20ghi",
+        "401 for https://x/?key=p%2540ss%252Fword-Hunter5",
+        "401 for https://x/?key=p%252540ss%25252Fword-Hunter5",
+        r#"401 for \"https:\/\/x\/?key=p%2540ss%252Fword-Hunter5\""#,
+        r"401 for p@ss\/word-Hunter5",
+        "k=100%25abcdefghi",
+        "k=a%252Fghi-sale-of-50%2541&more",
+        "k=%31%30%30%25%61%62%63%64%65%66%67%68%69",
     ] {
         let shown = redaction.text(said);
         assert!(shown.contains(MARK), "{said} is shown as {shown}");
@@ -102,8 +115,9 @@ fn of_values_that_overlap_each_other_or_a_cut_nothing_is_left() {
 
 #[test]
 fn what_begins_a_value_at_the_end_of_a_line_is_struck_out() {
-    let secrets =
-        json!({"A": "Kq7vXz9Lm2Pt5Rw8Yb3N", "B": "ä\"quoted\"-secret", "C": "AAAAbbbbCCCC\rDDDDeeeeFFFF"});
+    let secrets = json!({"A": "Kq7vXz9Lm2Pt5Rw8Yb3N", "B": "ä\"quoted\"-secret",
+                         "C": "AAAAbbbbCCCC\rDDDDeeeeFFFF", "D": "abcd!!!!efgh1234",
+                         "E": "Abc/dEf+ghi==12", "F": "it-has-a-“quote”-in-it"});
     let redaction = Redaction::of(secrets.as_object().expect("an object"));
     for (said, shown) in [
         ("ended with exit code 3: e Kq7vXz9Lm2Pt5R", "ended with exit code 3: e [secret]"),
@@ -111,6 +125,21 @@ fn what_begins_a_value_at_the_end_of_a_line_is_struck_out() {
         (r#"it printed "{\"a\": Kq7vXz9Lm2Pt""#, r#"it printed "{\"a\": [secret]""#),
         (r#"it printed "ä\"quoted\"-se""#, r#"it printed "[secret]""#),
         ("e Kq7vXz9", "e Kq7vXz9"),
+        ("e Kq7vXz9L", "e [secret]"),
+        // Behind it stands what somebody quotes, colours or cuts a line with; and a value has signs of its own.
+        ("e Kq7vXz9Lm2Pt5R…", "e [secret]…"),
+        ("„e Kq7vXz9Lm2Pt5R“", "„e [secret]“"),
+        (r#"it printed "Kq7vXz9Lm2Pt5R\u2026""#, r#"it printed "[secret]\u2026""#),
+        ("\u{1b}[31mKq7vXz9Lm2Pt5R\u{1b}[0m", "\u{1b}[31m[secret]\u{1b}[0m"),
+        (r#"it printed "Kq7vXz9Lm2Pt5R\x1b[0m""#, r#"it printed "[secret]\x1b[0m""#),
+        (r#"it printed "Kq7vXz9Lm2Pt5R… ""#, r#"it printed "[secret]… ""#),
+        (r#"it printed "Kq7vXz9Lm2Pt5R ""#, r#"it printed "[secret] ""#),
+        ("it printed \"abcd!!!!\"", "it printed \"[secret]\""),
+        ("it printed \"abcd!!!\"", "it printed \"abcd!!!\""),
+        ("„it-has-a-„", "„[secret]„"),
+        ("„it-has-a-“", "„[secret]"),
+        ("401 for https://x/?key=Abc%2FdEf%2Bgh", "401 for https://x/?key=[secret]"),
+        (r#"it printed "Abc\/dEf\u00""#, r#"it printed "[secret]\u00""#),
         ("e Kq7vXz9Lm2Pt5R and more", "e Kq7vXz9Lm2Pt5R and more"),
         ("e Kq7vXz9Lm2Pt5Rw8Yb3N", "e [secret]"),
         ("DDDDeeeeFFFF it is", "[secret] it is"),
@@ -248,7 +277,7 @@ fn written(secret: &str) -> Vec<String> {
     let address = |byte: u8| {
         if byte.is_ascii_alphanumeric() { char::from(byte).into() } else { format!("%{byte:02X}") }
     };
-    let address: String = secret.bytes().map(address).collect();
+    let address = |text: &str| text.bytes().map(address).collect::<String>();
     let once = json(&ascii_only(&json(secret)));
     vec![
         secret.to_owned(),
@@ -257,7 +286,9 @@ fn written(secret: &str) -> Vec<String> {
         json(&json(&once)),
         once,
         json(&python),
-        address,
+        address(&address(secret)),
+        address(secret).replace("%20", "+"),
+        address(secret),
         python,
         bytes,
     ]
@@ -265,12 +296,17 @@ fn written(secret: &str) -> Vec<String> {
 
 /// Runs of five letters of the value that are still there, in any spelling.
 fn left_of(secret: &str, shown: &str) -> Option<String> {
-    let letters = |text: &str| bare(text).into_iter().map(|letter| letter.character).collect::<Vec<_>>();
-    let as_bytes = |text: &str| text.bytes().map(char::from).collect::<Vec<_>>();
-    let shown = letters(shown);
-    let runs = [letters(secret), as_bytes(&letters(secret).into_iter().collect::<String>())];
-    let mut runs = runs.iter().flat_map(|run| run.windows(PART_BYTES_MIN + 1));
-    runs.find(|run| shown.windows(run.len()).any(|there| there == *run)).map(|run| run.iter().collect())
+    let letters = |text: &str| {
+        let characters = |letters: Vec<Letter>| letters.iter().map(|letter| letter.character).collect();
+        readings(text).map(characters).collect::<Vec<Vec<char>>>()
+    };
+    let as_bytes = |letters: &Vec<char>| letters.iter().collect::<String>().bytes().map(char::from).collect();
+    let (shown, mut secret) = (letters(shown), letters(secret));
+    secret.extend(secret.iter().map(as_bytes).collect::<Vec<_>>());
+    let mut runs = secret.iter().flat_map(|run| run.windows(PART_BYTES_MIN + 1));
+    let is_shown =
+        |run: &&[char]| shown.iter().any(|shown| shown.windows(run.len()).any(|there| there == *run));
+    runs.find(is_shown).map(|run| run.iter().collect())
 }
 
 #[test]
@@ -281,6 +317,7 @@ fn wherever_a_text_was_cut_nothing_of_a_value_is_left_beside_the_cut_or_before_o
         "пароль",
         "ключ",
         "a\\b/c\td-Hunter2",
+        "p%40s s%2Fw-+Hunter2",
         "ÄÖÜäöüßéèêëàáâãåæçñ",
     ];
     for secret in secrets {
