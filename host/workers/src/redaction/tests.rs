@@ -274,10 +274,12 @@ fn written(secret: &str) -> Vec<String> {
         .bytes()
         .map(|byte| if byte.is_ascii() { char::from(byte).into() } else { format!("\\x{byte:02x}") })
         .collect();
-    let address = |byte: u8| {
-        if byte.is_ascii_alphanumeric() { char::from(byte).into() } else { format!("%{byte:02X}") }
+    let address = |byte: u8| match byte {
+        b' ' => "+".to_owned(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).into(),
+        _ => format!("%{byte:02X}"),
     };
-    let address = |text: &str| text.bytes().map(address).collect::<String>();
+    let address: String = secret.bytes().map(address).collect();
     let once = json(&ascii_only(&json(secret)));
     vec![
         secret.to_owned(),
@@ -286,9 +288,7 @@ fn written(secret: &str) -> Vec<String> {
         json(&json(&once)),
         once,
         json(&python),
-        address(&address(secret)),
-        address(secret).replace("%20", "+"),
-        address(secret),
+        address,
         python,
         bytes,
     ]
