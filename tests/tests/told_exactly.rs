@@ -107,6 +107,7 @@ fn a_key_or_an_action_that_is_given_twice_is_refused() {
     let world = world();
     for (arguments, words) in [
         (&["--args", "{\"n\": 1, \"n\": 2}"][..], "--args has the key `n` twice"),
+        (&["n:={\"a\": 1, \"a\": 2}"], "the value of `n:=` has the key `a` twice"),
         (
             &["--action", "it", "action=other"],
             "the action is `it` by --action, and \"other\" by the argument",

@@ -6,6 +6,11 @@ use std::collections::HashSet;
 /// The first such key of valid JSON text, however deep. Nothing recurses, so that no depth exhausts a stack.
 #[must_use]
 pub fn doubled_key(text: &str) -> Option<String> {
+    doubled_key_at(text).map(|(key, _)| key)
+}
+
+/// As [`doubled_key`], with the byte at which it stands for the second time.
+pub(crate) fn doubled_key_at(text: &str) -> Option<(String, usize)> {
     let bytes = text.as_bytes();
     let mut open: Vec<HashSet<Cow<'_, str>>> = Vec::new();
     let mut at = 0;
@@ -20,7 +25,7 @@ pub fn doubled_key(text: &str) -> Option<String> {
                 if let (true, Some(keys), Some(quoted)) = (is_key, open.last_mut(), text.get(at..end)) {
                     let key = unquoted(quoted);
                     if keys.contains(&key) {
-                        return Some(key.into_owned());
+                        return Some((key.into_owned(), at));
                     }
                     keys.insert(key);
                 }

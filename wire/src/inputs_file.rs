@@ -1,6 +1,7 @@
 //! Inputs of a composition in a file of their own: one object by name, JSON or YAML. Values keep their digits.
 
 use crate::composition::CompositionError;
+use crate::doubled::doubled_key_at;
 use crate::exact_yaml::{self, Written};
 use crate::input_kind::InputKind;
 use crate::json::{Arguments, Json, JsonKind};
@@ -8,9 +9,12 @@ use crate::json::{Arguments, Json, JsonKind};
 /// Reads the text of such a file. A number where text is wanted, by the `kind` of that name, is the text as it is written.
 ///
 /// # Errors
-/// When it is no object, or has a number whose digits its reader would lose.
+/// When it is no object, has a key twice, or has a number whose digits its reader would lose.
 pub fn parse_inputs(text: &str, kind: impl Fn(&str) -> InputKind) -> Result<Arguments, CompositionError> {
     if let Some(mut inputs) = Json::parse(text).ok().and_then(|json| json.fields()) {
+        if let Some((key, at)) = doubled_key_at(text) {
+            return Err(CompositionError::Malformed(twice(text, &key, at)));
+        }
         inputs.iter_mut().for_each(|(name, value)| keep_text(value, kind(name)));
         return Ok(inputs);
     }
@@ -23,6 +27,15 @@ pub fn parse_inputs(text: &str, kind: impl Fn(&str) -> InputKind) -> Result<Argu
         }
     }
     Ok(inputs)
+}
+
+/// A key that stands twice, with the place of the second: one of its values would silently have no effect.
+fn twice(text: &str, key: &str, at: usize) -> String {
+    let before = text.get(..at).unwrap_or_default();
+    let line_begins = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = before.matches('\n').count() + 1;
+    let column = before.get(line_begins..).map_or(0, |begun| begun.chars().count()) + 1;
+    format!("line {line} column {column}: the key `{key}` stands twice in its object")
 }
 
 /// Of JSON, whose numbers are kept as they are written.
@@ -100,6 +113,15 @@ mod tests {
         let words = parse_inputs("a: [de, no, y, on, Off]\nb: true\n").expect("read");
         assert_eq!(words["a"].compact(), r#"["de","no","y","on","Off"]"#);
         assert_eq!(words["b"].text(), "true");
+        for (text, words) in [
+            (r#"{"t": "a", "t": "b c"}"#, "line 1 column 12: the key `t` stands twice in its object"),
+            (
+                "{\n  \"ü\": {\"n\": 1, \"\\u006e\": 2}}",
+                "line 2 column 17: the key `n` stands twice in its object",
+            ),
+        ] {
+            assert_eq!(parse_inputs(text), Err(CompositionError::Malformed(words.to_owned())), "{text}");
+        }
         for text in ["[1]", "3", "a: [", "a: 1\na: 2"] {
             assert!(parse_inputs(text).is_err(), "{text}");
         }

@@ -114,13 +114,14 @@ fn parse(
         return Err(Fault::usage(format!("`{assignment}` has no name before its `=`"), HELP));
     }
     let value = if forced {
-        Json::parse(right).map_err(|error| {
+        let json = Json::parse(right).map_err(|error| {
             Fault::usage(
                 format!("the value of `{key}:=` is not JSON: {right}"),
                 "quote text: key:='\"text\"'",
             )
             .caused_by(&error)
-        })?
+        })?;
+        no_key_twice(&json, &format!("the value of `{key}:=`"))?.clone()
     } else if let (Some(path), "@-") = (stdin, right) {
         Json::of(absolute_text(key, path)?)
     } else if right == "@" {
@@ -128,13 +129,16 @@ fn parse(
     } else if let Some(path) = right.strip_prefix('@') {
         Json::of(existing_file(key, path, cwd)?)
     } else {
-        plain(right, declared(key))
+        plain(key, right, declared(key))?
     };
     Ok((key.to_owned(), value))
 }
 
 /// The text as a value of the declared type, else the text itself.
-fn plain(text: &str, declared: Declared) -> Json {
+///
+/// # Errors
+/// When it is taken as JSON that has a key twice.
+fn plain(key: &str, text: &str, declared: Declared) -> Result<Json, Fault> {
     let wanted = |kind: JsonKind| match declared {
         Declared::Text => false,
         Declared::Number => kind == JsonKind::Number,
@@ -142,8 +146,11 @@ fn plain(text: &str, declared: Declared) -> Json {
         Declared::Unknown => kind != JsonKind::Text,
     };
     match Json::parse(text) {
-        Ok(json) if wanted(json.kind()) => json,
-        _ => Json::of(text),
+        Ok(json) if wanted(json.kind()) => {
+            no_key_twice(&json, &format!("the value of `{key}=`"))?;
+            Ok(json)
+        }
+        _ => Ok(Json::of(text)),
     }
 }
 
@@ -285,6 +292,18 @@ mod tests {
         match arguments(None, &twice, Path::new("/"), None, |_| Declared::Unknown) {
             Err(Fault::Shown(report)) => assert_eq!(report.message, "`k` is given twice"),
             other => panic!("{other:?}"),
+        }
+        for (assignment, declared, refused) in [
+            ("k:={\"n\": 1, \"n\": 2}", Declared::Text, Some("the value of `k:=` has the key `n` twice")),
+            ("k=[{\"n\": 1, \"n\": 2}]", Declared::Unknown, Some("the value of `k=` has the key `n` twice")),
+            // There it is text, all of which arrives.
+            ("k={\"n\": 1, \"n\": 2}", Declared::Text, None),
+        ] {
+            let told = match parse(assignment, Path::new("/"), None, &|_: &str| declared) {
+                Err(Fault::Shown(report)) => Some((report.message, report.exit_code)),
+                _ => None,
+            };
+            assert_eq!(told, refused.map(|words| (words.to_owned(), 2)), "{assignment}");
         }
         for text in ["{\"n\": 1, \"n\": 2}", "{\"a\": [{\"n\": 1, \"\\u006e\": 1}]}"] {
             let (object, exact) = (json_object(text, "--x").map(drop), exact_object(text, "--x").map(drop));
