@@ -34,10 +34,17 @@ impl Death {
     }
 
     /// What a call that got no answer is told: the death, or that its tool was not given it, which only a request that
-    /// was never sent and the last words of the worker show.
-    pub(crate) fn of_call(&self, capability: &str, sent: bool, job: Option<&str>) -> CallError {
+    /// was never sent and the last words of the worker show. `said_meanwhile` is what the worker said since the call began.
+    pub(crate) fn of_call(
+        &self,
+        capability: &str,
+        sent: bool,
+        job: Option<&str>,
+        said_meanwhile: Vec<String>,
+    ) -> CallError {
         let (capability, verdict) = (capability.to_owned(), Box::new(self.verdict.clone()));
-        let stderr_tail = self.stderr_tail.clone();
+        // Why a worker died by itself may have been said long before; why the host ended it, no call has said.
+        let stderr_tail = if self.is_by_host() { said_meanwhile } else { self.stderr_tail.clone() };
         if sent && self.may_have_given(job) {
             return CallError::Died { capability, verdict, stderr_tail };
         }
@@ -134,7 +141,7 @@ mod tests {
             (Some(&[]), true, None, None),
             (Some(&["j"]), false, None, Some(true)),
         ] {
-            let told = match death(given).of_call("t", sent, job) {
+            let told = match death(given).of_call("t", sent, job, Vec::new()) {
                 CallError::NotTaken { others, stderr_tail, .. } if stderr_tail == ["last"] => Some(others),
                 CallError::Died { stderr_tail, .. } if stderr_tail == ["last"] => None,
                 other => panic!("{other}"),

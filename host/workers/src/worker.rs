@@ -376,13 +376,13 @@ impl ProcessWorker {
                 CallError::Cancelled { capability, stderr_tail }
             }
             Failed::Answer(other) => other,
-            Failed::Connection(message) => self.unanswered(message, true, request).await,
-            Failed::Unsent(message) => self.unanswered(message, false, request).await,
+            Failed::Connection(message) => self.unanswered(message, true, request, lines_before).await,
+            Failed::Unsent(message) => self.unanswered(message, false, request, lines_before).await,
         }
     }
 
     /// What became of a call without an answer. A job that was not sent waits for a worker in place of one without a socket.
-    async fn unanswered(&self, message: String, sent: bool, request: &[u8]) -> CallError {
+    async fn unanswered(&self, message: String, sent: bool, request: &[u8], lines_before: u64) -> CallError {
         let (capability, job) = (&self.common.capability, job_of(request));
         let _lost = self.common.phases.call_is_lost(sent);
         // What nobody can cancel does not wait.
@@ -403,7 +403,10 @@ impl ProcessWorker {
             Fate::Stays => None,
         };
         match death {
-            Some(death) => death.of_call(capability, sent, job.as_deref()),
+            Some(death) => {
+                let said_meanwhile = self.common.tail.lines_since(lines_before);
+                death.of_call(capability, sent, job.as_deref(), said_meanwhile)
+            }
             None if self.has_lost_its_socket() => {
                 let message = format!("{message}; {NO_SOCKET}");
                 CallError::Connection { capability: capability.clone(), message }

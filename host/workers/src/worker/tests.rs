@@ -530,6 +530,39 @@ async fn of_a_call_that_was_stopped_the_words_are_told_that_came_while_it_ran() 
 }
 
 #[tokio::test]
+async fn of_a_call_whose_worker_the_host_ended_the_words_are_told_that_came_while_it_ran() {
+    for (own_kill, expected) in [
+        (Some(OwnKill::Deadline { job: JobId::from_text("j") }), &["said meanwhile"][..]),
+        // Why it died by itself may have been said before.
+        (None, &["its last line", "said meanwhile"][..]),
+    ] {
+        for is_stream in [false, true] {
+            let stage = stage(false);
+            let (worker, tail) = (Arc::clone(&stage.worker), stage.worker.common.tail.clone());
+            let ended = async {
+                let _open = stage.take().await;
+                tail.push("said meanwhile");
+                let since = SincePhaseBegan { output: Vec::new(), elapsed_ms: 0 };
+                let evidence =
+                    Evidence { own_kill: own_kill.clone(), ..Evidence::new(LifePhase::Calling, since) };
+                let death = Death::told(verdict(&evidence), tail.lines());
+                stage.dying.send_replace(Some(Arc::new(death)));
+            };
+            let called = async {
+                match is_stream {
+                    false => worker.call(http::EXECUTE, request("j")).await.map(drop),
+                    true => Arc::clone(&worker).stream(request("j")).await.map(drop),
+                }
+            };
+            let (told, ()) = tokio::join!(called, ended);
+            let told = told.expect_err("it is dead");
+            assert!(matches!(told, CallError::Died { .. }), "{told:?}");
+            assert_eq!(cjm_wire::describe::Described::stderr_tail(&told), expected, "{told}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_that_a_tool_said_is_told_of_a_method_that_it_does_not_have() {
     let stage = stage(false);
     for (status, tail) in [(404, &[][..]), (500, &["its last line"][..])] {
