@@ -239,6 +239,10 @@ impl Program {
         };
         let ended = run.to_end(lines).await;
         // What it said reaches the host before the answer, so that the answer is told with it.
+        if let Some(words) = ended.as_ref().ok().and_then(result::words_of_cancelled) {
+            self.stdout.push(words.as_bytes());
+            self.stdout.flush(WORDS_FIRST_MAX).await;
+        }
         self.stderr.flush(WORDS_FIRST_MAX).await;
         let mut done = ended.and_then(|ended| result::judge(self, action, &plan, ended));
         if let Ok(ended) = &mut done {

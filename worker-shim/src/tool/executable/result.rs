@@ -247,6 +247,12 @@ fn with_tail(error: ToolError, ended: &Ended) -> ToolError {
     if said.is_empty() { error } else { error.traceback(said.join("\n")) }
 }
 
+/// What a program that was cancelled wrote last of what was to be its result. The answer to such a call carries no words.
+pub(crate) fn words_of_cancelled(ended: &Ended) -> Option<String> {
+    let words = (ended.stop == Some(Stop::Cancelled)).then(|| stdout_tail(ended).text())??;
+    Some(format!("{words}\n"))
+}
+
 /// The last lines of what was to be the result.
 fn stdout_tail(ended: &Ended) -> Tail {
     let mut tail = Tail::default();
