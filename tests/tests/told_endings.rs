@@ -114,6 +114,80 @@ fn what_a_tool_said_in_a_call_whose_time_was_over_is_told_however_it_was_stopped
     world.assert_nothing_left();
 }
 
+/// Prints and returns, or says nothing and hears nothing until its worker is killed.
+const DEAF: &str = r#"
+import time
+from cjm_sdk import Capability, action
+
+class Deaf(Capability):
+    name = "deaf"
+    version = "1.0.0"
+
+    @action
+    def go(self, how):
+        if how == "prints":
+            for number in range(3):
+                print("words of another", number, flush=True)
+        while how == "hangs":
+            time.sleep(60)
+        return how
+"#;
+
+#[test]
+fn what_a_tool_said_in_another_call_is_not_told_of_one_whose_worker_was_killed() {
+    let world = World::new();
+    world.install_python("deaf", "Deaf", DEAF);
+    let nodes = "first: { capability: deaf, action: go, args: { how: prints } }\n  \
+                 second: { capability: deaf, action: go, after: [first], args: { how: hangs } }";
+    let map = "all: { capability: deaf, action: go, map: [prints, hangs], args: { how: \"${item}\" } }";
+    for nodes in [nodes, map] {
+        let flow =
+            world.write("flow.yaml", &format!("name: flow\nnodes:\n  {nodes}\n")).display().to_string();
+        let told = world.run(&["run", &flow, "--timeout", "3", "--json"]).expect(13);
+        let document = told.json_lines().pop().expect("a document");
+        assert_eq!(document["error"]["code"], "composition.deadline", "{}", told.describe());
+        assert!(!document.to_string().contains("words of another"), "{}", told.describe());
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_run_whose_time_was_over_is_told_with_the_words_of_a_call_that_was_stopped() {
+    let world = World::new();
+    let body =
+        r#"echo "words of $1" >&2; [ "$1" = bad ] && exit 3; [ "$1" = late ] && exec sleep 60; echo 1"#;
+    install_speaker(&world, body);
+    let flow = "name: two\nfailure: best_effort\nnodes:\n  \
+                first: { capability: speaks, action: go, args: { how: bad } }\n  \
+                second: { capability: speaks, action: go, args: { how: late } }\n";
+    let flow = world.write("two.yaml", flow).display().to_string();
+    let told = world.run(&["run", &flow, "--timeout", "3", "--json"]).expect(13);
+    let document = told.json_lines().pop().expect("a document");
+    assert_eq!(document["error"]["stderr_tail"], json!(["words of late"]), "{}", told.describe());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn what_a_program_wrote_where_its_result_is_read_is_told_when_its_time_was_over() {
+    let world = World::new();
+    let results = ["stdout_text", "stdout_lines", "stdout_json", "exit_code"];
+    let action = |result| json!({"argv": ["-c", "echo to-out; echo to-err >&2; sleep 60"], "result": result});
+    let actions = results.iter().map(|result| ((*result).to_owned(), action(result))).collect();
+    world.install_executable("writes", "/bin/sh", &serde_json::Value::Object(actions));
+    for result in results {
+        let flow = format!("name: one\nnodes:\n  it: {{ capability: writes, action: {result} }}\n");
+        let flow = world.write("one.yaml", &flow).display().to_string();
+        let call = ["call", "writes", "--action", result, "--timeout", "2"];
+        for arguments in [&call[..], &["run", &flow, "--timeout", "2"]] {
+            let told = world.run(&[arguments, &["--json"]].concat()).expect(13);
+            let document = told.json_lines().pop().expect("a document");
+            let said = document["error"]["stderr_tail"].to_string();
+            assert!(said.contains("to-out") && said.contains("to-err"), "{result}: {}", told.describe());
+        }
+    }
+    world.assert_nothing_left();
+}
+
 #[test]
 fn what_a_tool_said_in_another_call_is_not_told_of_one_that_it_never_saw() {
     let world = World::new();

@@ -6,7 +6,7 @@
 //! reason to end is left to the next host.
 
 use crate::compositions::ends::Ends;
-use crate::compositions::failures::{at_its_place, deadline_failure, failure_at};
+use crate::compositions::failures::{at_its_place, deadline_failure, failure_at, is_of_deadline};
 use crate::compositions::monitor::Monitor;
 use crate::compositions::state::{CompositionOutcome, Wish};
 use crate::compositions::tally::Tally;
@@ -49,6 +49,8 @@ pub(crate) struct Driver {
     pub(super) tallies: BTreeMap<String, Tally>,
     pub(crate) jobs: HashMap<(String, usize), JobId>,
     pub(super) ends: mpsc::UnboundedSender<ElementEnd>,
+    /// What the tool said whose call was stopped first at the deadline of the run, of those that said something.
+    pub(super) said_when_stopped: Vec<String>,
     /// Why calls of it were refused.
     pub(super) refusal: Option<Failure>,
     /// The host ends, and leaves the run to the next one.
@@ -85,6 +87,7 @@ impl Driver {
             tallies,
             jobs,
             ends,
+            said_when_stopped: Vec::new(),
             refusal: None,
             left: false,
         }
@@ -181,6 +184,11 @@ impl Driver {
         let ElementEnd { node, element, outcome } = end;
         if let Some(tally) = self.tallies.get_mut(&node) {
             tally.enter(element, &outcome, matches!(read, ElementOutcome::Completed(_)));
+        }
+        if self.said_when_stopped.is_empty()
+            && let Some(stopped) = outcome.failure.as_ref().filter(|failure| is_of_deadline(failure))
+        {
+            self.said_when_stopped.clone_from(&stopped.report.stderr_tail);
         }
         let place = (node, element);
         // Only what is in flight is known here, however many elements there are.

@@ -42,13 +42,6 @@ impl Driver {
         Some(failure_at(first, known, first.node.as_ref().and_then(|node| nodes.get(node))))
     }
 
-    /// What the tool said whose call was stopped first of those that said something.
-    fn said_last(&self) -> Vec<String> {
-        let tallies = self.order.iter().filter_map(|name| self.tallies.get(name));
-        let mut tails = tallies.filter_map(|tally| Some(&tally.failure.as_ref()?.1.report.stderr_tail));
-        tails.find(|tail| !tail.is_empty()).cloned().unwrap_or_default()
-    }
-
     /// What callers of a run that fails fast are told while others of its calls are being cancelled. The failure is kept
     /// before it is told, so that a host that dies now leaves it to the next one.
     pub(super) async fn first_failure(&self) -> CompositionOutcome {
@@ -99,7 +92,7 @@ impl Driver {
         let failure: Option<Failure> = match (self.run.halt(), self.limit) {
             (Some(Halt::Deadline), Some(limit)) => {
                 let mut failure = deadline_failure(&self.record.name, limit.given);
-                failure.report.stderr_tail = self.said_last();
+                failure.report.stderr_tail = self.said_when_stopped.clone();
                 Some(failure)
             }
             (Some(Halt::Refused), _) => self.refusal.clone(),

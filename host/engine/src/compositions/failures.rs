@@ -10,6 +10,8 @@ use std::time::Duration;
 
 // Of `node_failure`.
 const NODE_FAILED: &str = "composition.node_failed";
+// Of `HostError::CompositionDeadline`.
+const RUN_DEADLINE: &str = "composition.deadline";
 // Of the crate that talks to workers.
 const ARGUMENTS_REFUSED: &str = "call.arguments_refused";
 // Of the workers, of an argument whose name the action does not have.
@@ -120,6 +122,11 @@ pub(super) fn refusal(what: &str, error: &HostError) -> Failure {
     let job_error = JobError::new(category, format!("{what}: {error}"));
     let report = ErrorReport { message: job_error.message.clone(), ..ErrorReport::of(error) };
     Failure { report: report.with_job_error(&job_error), error: job_error }
+}
+
+/// Whether it is that of a call that was stopped because the time of its run was over.
+pub(super) fn is_of_deadline(failure: &Failure) -> bool {
+    failure.report.code == RUN_DEADLINE
 }
 
 /// The failure of a run whose time is over, and of the jobs that were stopped for that.

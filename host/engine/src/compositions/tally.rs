@@ -116,6 +116,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compositions::failures::node_failure;
     use cjm_wire::{InstanceId, JobId};
 
     fn outcome(span: (&str, &str), instance: &str, pid: u32) -> JobOutcome {
@@ -131,6 +132,29 @@ mod tests {
             instance_id: Some(InstanceId::from_text(instance)),
             worker_session_id: None,
             worker_pid: Some(pid),
+        }
+    }
+
+    #[test]
+    fn a_node_that_failed_by_one_element_is_not_told_with_the_words_of_another() {
+        let of_job = |words: &str| node_failure("many", None, words);
+        let failed = JobOutcome { failure: Some(of_job("of the job")), ..outcome(("10", "11"), "tool-1", 7) };
+        for (first, expected) in [(None, Some("of the job")), (Some(0), Some("of the job")), (Some(1), None)]
+        {
+            let mut tally = Tally::new("tool");
+            tally.enter(0, &failed, false);
+            let error = NodeError {
+                node: Some("many".to_owned()),
+                element: first,
+                message: String::new(),
+                next_step: None,
+            };
+            tally.fail_with(&error, |known| {
+                assert_eq!(known.map(|known| known.error.message.as_str()), expected, "{first:?}");
+                of_job("of the node")
+            });
+            let kept = tally.failure_of(first.unwrap_or(0)).map(|failure| failure.error.message.as_str());
+            assert_eq!(kept, Some("of the node"), "{first:?}");
         }
     }
 
