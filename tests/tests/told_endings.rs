@@ -141,8 +141,7 @@ fn what_a_tool_said_in_another_call_is_not_told_of_one_whose_worker_was_killed()
                  second: { capability: deaf, action: go, after: [first], args: { how: hangs } }";
     let map = "all: { capability: deaf, action: go, map: [prints, hangs], args: { how: \"${item}\" } }";
     for nodes in [nodes, map] {
-        let flow =
-            world.write("flow.yaml", &format!("name: flow\nnodes:\n  {nodes}\n")).display().to_string();
+        let flow = world.write("flow.yaml", format!("name: flow\nnodes:\n  {nodes}\n")).display().to_string();
         let told = world.run(&["run", &flow, "--timeout", "3", "--json"]).expect(13);
         let document = told.json_lines().pop().expect("a document");
         assert_eq!(document["error"]["code"], "composition.deadline", "{}", told.describe());

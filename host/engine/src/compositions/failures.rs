@@ -153,6 +153,12 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_was_stopped_for_its_run_is_known_by_its_failure() {
+        assert!(is_of_deadline(&deadline_failure("t", Duration::from_secs(1))));
+        assert!(!is_of_deadline(&node_failure("a", None, "words")));
+    }
+
+    #[test]
     fn a_node_that_no_job_carries_is_named_once_with_what_would_do() {
         let known = node_failure("a", None, "words");
         for known in [Some(&known), None] {
