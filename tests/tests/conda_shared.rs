@@ -288,7 +288,7 @@ fn what_a_killed_force_left_goes_with_its_tool_and_what_list_says_takes_a_rest_a
     let link = shared.file("ours/envs/my-env");
     symlink(&home, &link).expect("linked");
     let listed = shared.at("ours", &["list", "--envs"]);
-    let step = format!("`rm -f {}", link.display());
+    let step = format!("`rm {}` takes the link away", link.display());
     assert!(listed.stderr.contains(&step) && !listed.stderr.contains("remove my-env"), "{listed:#?}");
     world.assert_nothing_left();
 }

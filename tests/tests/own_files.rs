@@ -192,3 +192,20 @@ fn the_manifest_of_an_adapter_that_somebody_wrote_is_kept_when_one_is_generated(
     let again = world.run(&command).expect(exit::OK).json();
     assert_eq!((&again["warnings"], &again["adapter"]["conda_env"]), (&json!([]), &json!("its-env")));
 }
+
+/// A tool starts in the folder of whoever calls, where another file of that name may lie.
+#[test]
+fn an_argument_that_names_a_file_beside_its_manifest_is_told_before_a_call_takes_another_one() {
+    let world = World::new();
+    let script = world.write("tool.pl", "1;").display().to_string();
+    let code = json!({"runtime": {"kind": "channel", "program": "perl", "args": ["tool.pl"]}});
+    world.write("tool.json", manifest("greeter", &code, &json!({})).to_string());
+    let list = write_list(&world, "list.yaml", "capabilities: [{name: greeter, manifest: tool.json}]\n");
+    let told = |warnings: &Value| {
+        let told = words(warnings);
+        assert!(told.contains("code.runtime.args.0: `tool.pl`") && told.contains(&script), "{warnings:#}");
+    };
+    told(&install(&world, &list, &[], exit::OK)["warnings"]);
+    let source = world.file("tool.json").display().to_string();
+    told(&world.run(&["validate", &source, "--json"]).expect(exit::OK).json()["warnings"]);
+}

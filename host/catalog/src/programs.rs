@@ -3,6 +3,7 @@
 
 use cjm_platform::programs::{is_executable, lost};
 use cjm_wire::describe::{Described, exit, shell_word};
+use cjm_wire::runtime::Runtime;
 use std::path::{Path, PathBuf};
 
 pub use cjm_platform::programs::{Lost, find};
@@ -137,4 +138,47 @@ pub fn capability_program(capability: &str, program: &str, manifest: &Path) -> R
 /// When it is not UTF-8.
 pub fn as_text(path: &Path) -> Result<String, ProgramError> {
     path.to_str().map(str::to_owned).ok_or_else(|| ProgramError::NotText { path: path.to_owned() })
+}
+
+/// Arguments of a tool that name files beside its manifest, each with the path that would be right: a tool starts in the
+/// folder of whoever calls, and would take what lies there.
+#[must_use]
+pub fn arguments_beside(runtime: &Runtime, manifest: &Path) -> Vec<String> {
+    let Runtime::Channel { args, .. } = runtime else { return Vec::new() };
+    let base = manifest.parent().unwrap_or(Path::new("/"));
+    let beside = |(index, argument): (usize, &String)| {
+        let meant = base.join(argument);
+        (Path::new(argument).is_relative() && meant.is_file()).then(|| {
+            format!(
+                "code.runtime.args.{index}: `{argument}` is looked for in the folder of whoever calls, not beside the manifest: \
+                 write {}",
+                meant.display()
+            )
+        })
+    };
+    args.iter().enumerate().filter_map(beside).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_that_names_a_file_beside_the_manifest_is_told_with_its_path() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = folder.path().join("tool.pl");
+        std::fs::write(&script, "").expect("written");
+        let absolute = script.display().to_string();
+        let args = ["-w", "tool.pl", "other.pl", "", &absolute].map(str::to_owned).to_vec();
+        let told = |runtime| arguments_beside(&runtime, &folder.path().join("tool.json"));
+        let channel = told(Runtime::Channel { program: "perl".to_owned(), args });
+        assert_eq!(channel.len(), 1, "{channel:?}");
+        assert!(
+            channel[0].starts_with("code.runtime.args.1: `tool.pl` ") && channel[0].ends_with(&absolute),
+            "{channel:?}"
+        );
+        let native =
+            told(Runtime::Native { program: "tool.pl".to_owned(), args: vec!["tool.pl".to_owned()] });
+        assert_eq!(native, Vec::<String>::new());
+    }
 }

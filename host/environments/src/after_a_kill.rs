@@ -13,14 +13,17 @@ use cjm_catalog::beginning::is_whole;
 use cjm_catalog::installer::{INSTALL_ALL, REMOVE};
 use std::path::{Path, PathBuf};
 
-/// Puts back what waits for this data directory where its `link` leads to, whose conda may have a `prefix` of its own.
+/// Puts back what waits for this data directory where its `link` leads to; `names` are those of its conda.
 ///
 /// # Errors
 /// When somebody works on it, or it stays where it is.
-pub(crate) fn put_back_of_conda(link: &Path, prefix: Option<&Path>) -> Result<(), EnvironmentError> {
+pub(crate) fn put_back_of_conda(link: &Path, names: Option<&Path>) -> Result<(), EnvironmentError> {
     let Some((home, data_dir)) = waiting_behind(link) else { return Ok(()) };
     let asker = asker(link, data_dir, INSTALL_ALL);
-    let _places = PlaceLock::of(asker, prefix, Some(&home))?;
+    let _places = match names {
+        Some(names) => PlaceLock::of(asker, names, Some(&home))?,
+        None => vec![PlaceLock::at(asker, &home)?],
+    };
     // Whose the whole one is, is asked by who changes it.
     if is_whole(&home) || waits_for_another(&home, data_dir) {
         return Ok(());

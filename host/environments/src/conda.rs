@@ -90,6 +90,14 @@ pub fn micromamba_home(settings: &Settings) -> Option<PathBuf> {
     named.or_else(|| settings.conda_prefix.as_ref().map(|prefix| prefix.join("bin/micromamba")))
 }
 
+impl CondaOptions {
+    /// What tells names of environments from those of another conda: the folder that they are in, else the program itself.
+    pub(crate) fn names(&self) -> PathBuf {
+        let program = || self.program.clone().or_else(|| on_path(self.kind.program())).unwrap_or_default();
+        self.prefix.as_ref().map_or_else(program, |prefix| prefix.join("envs"))
+    }
+}
+
 impl Conda {
     /// Finds the program and sees that it answers.
     ///
@@ -113,9 +121,9 @@ impl Conda {
         }
     }
 
-    /// Where the project's own environments are, where it has a place for them.
-    pub(crate) fn prefix(&self) -> Option<&Path> {
-        self.prefix.as_deref()
+    /// See [`CondaOptions::names`].
+    pub(crate) fn names(&self) -> PathBuf {
+        self.prefix.as_ref().map_or_else(|| self.program.clone(), |prefix| prefix.join("envs"))
     }
 
     /// Paths of its environments; with a prefix of the project's own, those below it alone.

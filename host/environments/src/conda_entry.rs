@@ -111,6 +111,11 @@ impl<'a> CondaEntry<'a> {
         Ok(Some(Self { env_file: path.display().to_string(), content_hash, name, data_dir, options }))
     }
 
+    /// See [`CondaOptions::names`].
+    pub(crate) fn names(&self) -> PathBuf {
+        self.options.names()
+    }
+
     /// Where the project's own environments are, where it has a place for them.
     pub(crate) fn prefix(&self) -> Option<&Path> {
         self.options.prefix.as_deref()
@@ -129,7 +134,7 @@ impl<'a> CondaEntry<'a> {
     ) -> Result<Looked, EnvironmentError> {
         let conda = Conda::find(self.options).await?;
         let asker = Asker { data_dir: self.data_dir, command: INSTALL_ALL, env_name: self.name };
-        let mut places = vec![PlaceLock::by_name(asker, self.prefix())?];
+        let mut places = vec![PlaceLock::by_name(asker, &conda.names())?];
         let listed = conda.list().await?;
         let found = conda.find_in(&listed, self.name);
         if let Some(home) = found.as_deref().filter(|_| self.prefix().is_none()) {

@@ -2,7 +2,8 @@
 //! works on.
 //!
 //! The lock lies in the user's cache: where conda puts an environment is not known before it has made it, and what lies beside
-//! one is conda's. It goes by name where nothing lies there yet, and by the place as well where something does.
+//! one is conda's. It goes by name where nothing lies there yet, one name of one conda, and by the place as well where something
+//! does.
 //!
 //! What must hold: it is taken before anything is looked at that decides what is done; a command that was killed is at work
 //! until what it had started has ended, which holds the lock of its data directory.
@@ -36,31 +37,28 @@ pub(crate) struct Asker<'a> {
 }
 
 impl PlaceLock {
-    /// Takes all that there are of an environment, whose place is `home` where that is known.
+    /// Takes all that there are of an environment of the conda with these `names`, whose place is `home` where that is known.
     ///
     /// # Errors
     /// Who works on it.
     pub(crate) fn of(
         asker: Asker<'_>,
-        prefix: Option<&Path>,
+        names: &Path,
         home: Option<&Path>,
     ) -> Result<Vec<Self>, EnvironmentError> {
-        let by_name = Self::by_name(asker, prefix)?;
+        let by_name = Self::by_name(asker, names)?;
         // The name in a prefix is the place.
-        let at = home.filter(|_| prefix.is_none()).map(|home| Self::at(asker, home)).transpose()?;
+        let home = home.filter(|home| place(home) != named(names, asker.env_name));
+        let at = home.map(|home| Self::at(asker, home)).transpose()?;
         Ok(std::iter::once(by_name).chain(at).collect())
     }
 
-    /// Takes it, of an environment that conda puts into `prefix`, or where it pleases.
+    /// Takes it, of an environment of the conda with these `names`.
     ///
     /// # Errors
     /// Who works on it.
-    pub(crate) fn by_name(asker: Asker<'_>, prefix: Option<&Path>) -> Result<Self, EnvironmentError> {
-        let named = match prefix {
-            Some(prefix) => real(&prefix.join("envs")).join(asker.env_name),
-            None => PathBuf::from(asker.env_name),
-        };
-        let lock = take(asker, &named)?;
+    pub(crate) fn by_name(asker: Asker<'_>, names: &Path) -> Result<Self, EnvironmentError> {
+        let lock = take(asker, &named(names, asker.env_name))?;
         Ok(Self { _locks: lock.into_iter().collect() })
     }
 
@@ -69,8 +67,7 @@ impl PlaceLock {
     /// # Errors
     /// Who works on it.
     pub(crate) fn at(asker: Asker<'_>, home: &Path) -> Result<Self, EnvironmentError> {
-        let (parent, name) = (home.parent().unwrap_or(Path::new("/")), home.file_name());
-        let lock = take(asker, &real(parent).join(name.unwrap_or_default()))?;
+        let lock = take(asker, &place(home))?;
         Ok(Self { _locks: lock.into_iter().collect() })
     }
 }
@@ -111,6 +108,16 @@ fn take_in(folder: &Path, asker: Asker<'_>, key: &Path) -> Result<Option<FileLoc
     // One who is not named is not looked for.
     let _ = std::fs::write(&of, asker.data_dir.as_os_str().as_bytes());
     Ok(Some(lock))
+}
+
+/// One name of one conda.
+fn named(names: &Path, env_name: &str) -> PathBuf {
+    real(names).join(env_name)
+}
+
+/// It may not be there yet.
+fn place(home: &Path) -> PathBuf {
+    real(home.parent().unwrap_or(Path::new("/"))).join(home.file_name().unwrap_or_default())
 }
 
 fn real(folder: &Path) -> PathBuf {
@@ -166,5 +173,15 @@ mod tests {
         drop(running.stderr.take());
         running.wait().expect("ends");
         asked(&|told| told.is_none());
+    }
+
+    #[test]
+    fn one_name_of_two_condas_is_two_environments() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let asker = Asker { data_dir: folder.path(), command: INSTALL_ALL, env_name: "shared" };
+        let take = |conda: &str| take_in(folder.path(), asker, &named(&folder.path().join(conda), "shared"));
+        let _held = take("one").expect("free");
+        assert!(take("one").is_err(), "it is worked on");
+        assert!(take("other").is_ok());
     }
 }

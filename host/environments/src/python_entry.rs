@@ -204,7 +204,7 @@ impl<'a> PythonEntry<'a> {
     /// # Errors
     /// When it cannot.
     pub(crate) fn recover(&mut self) -> Result<(), EnvironmentError> {
-        put_back_of_conda(&self.environment, self.conda.as_ref().and_then(CondaEntry::prefix))?;
+        put_back_of_conda(&self.environment, self.conda.as_ref().map(CondaEntry::names).as_deref())?;
         recover(&self.environment, &self.manifests, &mut self.found)
     }
 

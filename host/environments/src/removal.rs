@@ -338,7 +338,7 @@ impl Removal {
         let mut claim = lock(&self.data_dir, REMOVE, self.env_name.as_deref())?;
         if let (Place::Conda(home, conda), Some(env_name)) = (&self.environment, &self.env_name) {
             let asker = Asker { data_dir: &self.data_dir, command: REMOVE, env_name };
-            claim.keep(PlaceLock::of(asker, conda.prefix(), Some(home))?);
+            claim.keep(PlaceLock::of(asker, &conda.names(), Some(home))?);
         }
         Ok(claim)
     }

@@ -113,6 +113,7 @@ pub(crate) fn install(
     // The program's path begins with it as well.
     let source = as_written_before(source_before, source);
     resolve_program(&mut manifest, source)?;
+    warnings.extend(programs::arguments_beside(&manifest.runtime(), source));
     claim(&manifest.code.name, renamed.as_ref().map(|renamed| renamed.code.name.as_str()))?;
     let version_before = existing.map(|existing| existing.code.version.clone());
     manifest.install.package_source = source.display().to_string();

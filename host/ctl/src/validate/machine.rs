@@ -51,6 +51,7 @@ pub(crate) fn manifest_warnings(manifest: &Manifest, path: &Path) -> Vec<String>
             warnings.extend(program(&name));
         }
     }
+    warnings.extend(programs::arguments_beside(&manifest.runtime(), &path));
     let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     if stem.as_deref() != Some(&manifest.code.name)
         && path.parent().is_some_and(|dir| dir.ends_with("manifests"))
