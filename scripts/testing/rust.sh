@@ -7,7 +7,7 @@ NOBODY_ROOM="${CJM_NOBODY_ROOM:-/var/tmp/cjm-substrate-nobody}"
 NOBODY_CRATES="cjm-platform cjm-keeper cjm-catalog cjm-environments cjm-workers cjm-engine cjm-worker cjm-ctl cjm-tests"
 # The tidy test, the quickstart, and whatever meets the ancestor (which needs Python 3.12, and Debian has 3.11) need what only
 # we have; of the second line no test asks for a right, or who may do all is the harder case.
-NOBODY_LEAVES_OUT="tidy ancestor capabilities commands conda conformance containers full_disk kept_files laboratory manifests mounts quickstart under_its_host unwritable_disk \
+NOBODY_LEAVES_OUT="tidy ancestor capabilities commands conda conda_shared conformance containers full_disk kept_files laboratory manifests mounts quickstart under_its_host unwritable_disk \
 bad_input command_line hostile_folder interpreter_lock next_steps paper recordings stopped_runs told_failures unread_output"
 # What another user may do shows in few of each: all scenarios, elements and commands run once, in the section rust.
 NOBODY_COUNTS="CJM_SIM_SCENARIOS=500 CJM_ELEMENTS=40 CJM_ROUNDS=1 CJM_COMMANDS=20 CJM_JOBS=500"
