@@ -8,6 +8,8 @@ use cjm_platform::files::{FileError, create_fresh, irregular};
 use cjm_platform::lock::{FileLock, LockError, held_by, holder_without_file, is_folder_of_host_held};
 use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
+use rustix::buffer::spare_capacity;
+use rustix::fs::XattrFlags;
 use sha2::{Digest, Sha256};
 use std::fs::{File, Metadata, Permissions};
 use std::io::{Read, Write as _};
@@ -21,6 +23,9 @@ use std::time::{Duration, Instant};
 const ASKING_MAX: Duration = Duration::from_millis(100);
 /// How often a lock is asked for again: no change of it is told.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// Where the system keeps the list of who may read and write a file beside its owner and its group, and how long it may be.
+const ACCESS_LIST: &str = "system.posix_acl_access";
+const ACCESS_LIST_BYTES_MAX: usize = 64 * 1024;
 /// Most files of one package folder.
 pub(crate) const FOLDER_FILES_MAX: usize = 20_000;
 /// Deepest nesting of one package folder.
@@ -144,7 +149,7 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
     let replaced = std::fs::metadata(path).ok().filter(Metadata::is_file);
     let written = create_fresh(&beside).and_then(|mut file| {
         // Before there is anything to read.
-        replaced.map_or(Ok(()), |replaced| read_by_the_same(&file, &replaced))?;
+        replaced.map_or(Ok(()), |replaced| read_by_the_same(&file, path, &replaced))?;
         file.write_all(text)
     });
     written.and_then(|()| std::fs::rename(&beside, path)).map_err(|source| {
@@ -154,12 +159,27 @@ pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<(), EnvironmentErr
     })
 }
 
-/// Gives the file the group and the mode of what it replaces; no rights of a group where it cannot have that one.
-fn read_by_the_same(file: &File, replaced: &Metadata) -> std::io::Result<()> {
+/// Gives the file the group, the mode and the list of who else may read what it replaces; no rights of a group where it
+/// cannot have those.
+fn read_by_the_same(file: &File, path: &Path, replaced: &Metadata) -> std::io::Result<()> {
     let is_of_group =
         file.metadata()?.gid() == replaced.gid() || fchown(file, None, Some(replaced.gid())).is_ok();
-    let mode = replaced.mode() & if is_of_group { 0o7777 } else { 0o7707 };
+    // The group's bits of a file with such a list are the most that anybody in it has, and no right of its group.
+    let is_listed = access_list(path).is_none_or(|list| is_of_group && set_access_list(file, &list).is_ok());
+    let mode = replaced.mode() & if is_of_group && is_listed { 0o7777 } else { 0o7707 };
     file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// The list of users and groups that may read a file beside its owner and its group, as the system keeps it (acl(5)).
+fn access_list(path: &Path) -> Option<Vec<u8>> {
+    let mut list = Vec::with_capacity(ACCESS_LIST_BYTES_MAX);
+    // A file system that knows none answers with an error, too.
+    rustix::fs::getxattr(path, ACCESS_LIST, spare_capacity(&mut list)).ok()?;
+    Some(list)
+}
+
+fn set_access_list(file: &File, list: &[u8]) -> rustix::io::Result<()> {
+    rustix::fs::fsetxattr(file, ACCESS_LIST, list, XattrFlags::empty())
 }
 
 /// Removes what writes of processes that are gone have left among the manifests. To be done by who holds the lock.
@@ -326,6 +346,24 @@ mod tests {
             write_whole(&path("private"), b"new").expect("replaced");
             assert_eq!(path("private").metadata().expect("there").gid(), 4_242);
         }
+        // Of users beside the owner and the group; their mask stands where the group's rights stand otherwise.
+        let entry = |tag: u16, may: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let none = u32::MAX;
+        let one_user = [
+            2_u32.to_le_bytes().to_vec(),
+            entry(0x01, 6, none),
+            entry(0x02, 4, 4_242),
+            entry(0x04, 0, none),
+            entry(0x10, 4, none),
+            entry(0x20, 0, none),
+        ]
+        .concat();
+        std::fs::write(path("listed"), "old").expect("written");
+        set_access_list(&File::open(path("listed")).expect("opens"), &one_user).expect("set");
+        write_whole(&path("listed"), b"new").expect("replaced");
+        assert_eq!((access_list(&path("listed")), mode("listed")), (Some(one_user), 0o640));
         // A link is replaced by a file that is as private as what it led to, which stays.
         std::os::unix::fs::symlink("private", path("link")).expect("linked");
         write_whole(&path("link"), b"other").expect("replaced");
