@@ -160,6 +160,12 @@ fn a_mistyped_word_is_told_with_those_like_it_and_an_installed_tool_is_not_calle
         (["--type", "died"], 2, "did you mean \"worker_died\"?"),
         (["--status", "complete"], 2, "did you mean \"completed\"?"),
         (["--capability", "silent"], 1, "it is installed, and was not called"),
+        // What names nothing must not show everything.
+        (["--job", ""], 2, "--job is empty: it names nothing"),
+        (["--session", " "], 2, "--session is empty: it names nothing"),
+        (["--run", ""], 2, "--run is empty: it names nothing"),
+        (["--node", ""], 2, "--node is empty: it names nothing"),
+        (["--capability", ""], 2, "--capability is empty: it names nothing"),
     ] {
         let told = world.run(&[&["logs"][..], &arguments].concat()).expect(code);
         assert!(told.stderr.contains(words), "{}", told.describe());

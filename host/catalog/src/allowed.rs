@@ -289,6 +289,12 @@ mod tests {
             (std::fs::read_link(register.path()).ok(), std::fs::read(&kept).ok()),
             (Some(kept), Some(before))
         );
+        // Where a link leads is said from its own folder, not from the present one.
+        std::fs::remove_file(register.path()).expect("removed");
+        symlink("../kept.json", register.path()).expect("linked");
+        let refused = register.allow([(other.as_path(), &b"{}"[..])]).expect_err("a link");
+        let leads_to = folder.path().join("state/../kept.json");
+        assert!(refused.to_string().contains(&format!("is a link to {}", leads_to.display())), "{refused}");
         // What changes nothing is not refused.
         register.allow([(one.as_path(), &b"{}"[..])]).expect("allowed");
         assert!(register.read().expect("read").covers(&one, b"{}"));

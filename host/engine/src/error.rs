@@ -391,6 +391,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_program_that_is_no_host_is_not_called_one_and_its_end_is_waited_for() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let found = |holder: &str| {
+            let error =
+                HostError::DirectoryInUse { path: folder.path().to_owned(), holder: holder.to_owned() };
+            (error.to_string(), error.next_step())
+        };
+        let (said, step) = found(&format!("{NO_HOST} (pid 7)"));
+        assert!(said.contains(NO_HOST) && !said.contains("another host"), "{said}");
+        assert!(step.starts_with("see what that program is, and wait for its end"), "{step}");
+        let (said, step) = found("pid 7 since 1");
+        assert!(said.contains("another host (pid 7 since 1)"), "{said}");
+        assert!(step.starts_with("wait for it to end; or use another directory"), "{step}");
+    }
+
+    #[test]
     fn a_limit_on_the_size_of_files_is_no_full_disk() {
         let of = |number| {
             let source = std::io::Error::from_raw_os_error(number);

@@ -273,3 +273,35 @@ fn packages(path: &Path, text: &str) -> Vec<(PathBuf, Option<String>)> {
     let Ok(file) = CapabilitiesFile::parse_each(text) else { return Vec::new() };
     package_folders(&file, &document::base_of(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_that_hold_what_is_looked_at_are_named_up_to_some_and_counted_beyond() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let folder = place.path();
+        assert_eq!(not_looked_at(folder, &[]), None);
+        let list = "capabilities:\n- name: a\n  package: ./a\n";
+        for number in 0..NOT_LOOKED_AT_NAMED_MAX + 2 {
+            let inner = folder.join(format!("part-{number}"));
+            std::fs::create_dir(&inner).expect("made");
+            // Under its own name, and under another one.
+            let name = if number % 2 == 0 { LIST } else { "tools.yaml" };
+            std::fs::write(inner.join(name), list).expect("written");
+            let told = not_looked_at(folder, &[]).expect("one is there");
+            let named = (0..=number).filter(|at| told.contains(&format!("part-{at}")));
+            assert_eq!(named.count(), (number + 1).min(NOT_LOOKED_AT_NAMED_MAX), "{told}");
+            let more = (number + 1).saturating_sub(NOT_LOOKED_AT_NAMED_MAX);
+            assert_eq!(told.contains(&format!(" and {more} more: such files")), more > 0, "{told}");
+        }
+        let all: Vec<_> =
+            (0..NOT_LOOKED_AT_NAMED_MAX + 2).map(|at| folder.join(format!("part-{at}"))).collect();
+        assert_eq!(not_looked_at(folder, &all), None, "they were looked at");
+        let other = folder.join("other");
+        std::fs::create_dir(&other).expect("made");
+        std::fs::write(other.join("notes.yaml"), "a: 1\n").expect("written");
+        assert_eq!(not_looked_at(folder, &all), None, "somebody else's");
+    }
+}
