@@ -351,11 +351,11 @@ pub(crate) struct RemoveArgs {
 /// Of `retention`.
 #[derive(Debug, Args)]
 pub(crate) struct RetentionArgs {
-    /// Forget what is older; 0 or less: nothing for its age [default: substrate.diagnostics_retention_days of cjm.yaml, else
+    /// Forget what is older; 0 or less forgets nothing for its age [default: substrate.diagnostics_retention_days of cjm.yaml, else
     /// 30]
     #[arg(long, value_name = "DAYS", allow_negative_numbers = true, value_parser = days)]
     pub(crate) max_age_days: Option<f64>,
-    /// Forget the oldest until the database holds no more: 0.1 or more, or 0 for nothing [default:
+    /// Forget the oldest until the database holds no more: 0.1 or more; 0 forgets all records and output [default:
     /// substrate.diagnostics_retention_max_mb of cjm.yaml, else 500]
     #[arg(long, value_name = "MB", allow_negative_numbers = true, value_parser = megabytes)]
     pub(crate) max_total_mb: Option<f64>,

@@ -110,7 +110,7 @@ impl Told<'_> {
         if let Some(Forgotten { records, chunks, file_bytes, free_bytes }) = found {
             let aged = match retention.age_max_days {
                 Some(_) => "",
-                None => " Whatever their age, they are kept (0 or less: for ever).",
+                None => " Nothing went for its age (0 or less: for ever).",
             };
             self.line(&format!(
                 "diagnostics retention: deleted {records} record(s) + {chunks} chunk(s).{aged} The file had {:.1} MB; {:.1} MB \

@@ -116,10 +116,10 @@ pub(crate) fn rows_of(
         values.push(text(since.as_str()));
     }
     if !filter.statuses.is_empty() {
-        // What other writers left may be no JSON to SQLite.
+        // How a cancel ended is not how its job did. What other writers left may be no JSON to SQLite.
         let marks = marks(filter.statuses.len());
         condition.push_str(&format!(
-            " AND CASE WHEN json_valid(payload) THEN \
+            " AND +event_type <> 'cancel_phase_changed' AND CASE WHEN json_valid(payload) THEN \
                  coalesce(payload ->> 'to', payload ->> 'status') IN ({marks}) END"
         ));
         values.extend(filter.statuses.iter().map(|status| text(status.as_str())));

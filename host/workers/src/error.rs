@@ -125,6 +125,8 @@ pub enum StartError {
         has_schema: bool,
         /// What it must hold and does not.
         keys_missing: Box<[String]>,
+        /// Its keys that were refused, where they are known.
+        fields: Box<[String]>,
         /// The tool's last words.
         stderr_tail: Vec<String>,
     },
@@ -330,6 +332,9 @@ impl StartError {
             _ => (ErrorCategory::Fatal, false),
         };
         let mut error = JobError { retriable, ..JobError::new(category, self.to_string()) };
+        if let Self::BadConfiguration { fields, .. } = self {
+            error.fields_invalid = Some(fields.to_vec()).filter(|fields| !fields.is_empty());
+        }
         if let Self::LoadFailed { message, traceback, .. } = self {
             error.traceback = traceback.as_deref().map(str::to_owned);
             // Only an interpreter tells classes; they stand at the beginning of its words.

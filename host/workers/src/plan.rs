@@ -13,6 +13,9 @@ use crate::stored_settings::{NOTES, check_required, stored_settings};
 use cjm_catalog::by_hand::place_to_correct;
 use cjm_catalog::installation::{Installation, install_all_step, list_of};
 use cjm_catalog::{CatalogEntry, ProgramError, programs};
+use cjm_decide::composition::configuration_misfit;
+use cjm_wire::composition::in_short;
+use cjm_wire::json::Json;
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DeclaredVariable, DriftTracking, MODELS_VARIABLE, Manifest};
 use cjm_wire::runtime::Runtime;
@@ -347,26 +350,28 @@ fn configuration(
 /// The configuration that a worker gets: the schema's defaults, overlaid by what the caller gives.
 ///
 /// # Errors
-/// When it is no object, or has a key that the schema does not know and `ignore_unknown` does not leave out.
+/// When it is no object, has a value that the tool is known to refuse, or a key that the schema does not know and
+/// `ignore_unknown` does not leave out.
 pub fn effective_config(
     manifest: &Manifest,
     given: Option<&Value>,
     ignore_unknown: bool,
 ) -> Result<Map<String, Value>, StartError> {
-    let bad = |message: String| StartError::BadConfiguration {
+    let bad = |message: String, key: Option<&String>| StartError::BadConfiguration {
         capability: manifest.code.name.clone(),
         message,
         has_schema: manifest.code.config_schema.is_some(),
         keys_missing: Box::default(),
+        fields: key.into_iter().cloned().collect(),
         stderr_tail: Vec::new(),
     };
     let given = match given {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(map)) => map.clone(),
-        Some(other) => return Err(bad(format!("a configuration is a JSON object, not {other}"))),
+        Some(other) => return Err(bad(format!("a configuration is a JSON object, not {other}"), None)),
     };
     if let (Some(Runtime::Executable(_)), Some(key)) = (&manifest.code.runtime, given.keys().next()) {
-        return if ignore_unknown { Ok(Map::new()) } else { Err(bad(no_configuration(key))) };
+        return if ignore_unknown { Ok(Map::new()) } else { Err(bad(no_configuration(key), Some(key))) };
     }
     let properties = manifest
         .code
@@ -380,7 +385,15 @@ pub fn effective_config(
         if ignore_unknown {
             tracing::warn!(key = %unknown, capability = %manifest.code.name, "an unknown configuration key is left out");
         } else {
-            return Err(bad(format!("there is no key \"{unknown}\" (there are: {})", known.join(", "))));
+            let message = format!("there is no key \"{unknown}\" (there are: {})", known.join(", "));
+            return Err(bad(message, Some(unknown)));
+        }
+    }
+    // Before anything is started for it.
+    for (key, value) in &given {
+        if let Some(why) = configuration_misfit(manifest, key, value) {
+            let value = in_short(&Json::of(value.clone()));
+            return Err(bad(format!("`{key}` is {value}, and {why}"), Some(key)));
         }
     }
     let mut config = Map::new();

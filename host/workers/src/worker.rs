@@ -123,20 +123,22 @@ impl Common {
     async fn not_initialized(&self, plan: &WorkerPlan, error: CallError) -> StartError {
         let failure = match error {
             CallError::Tool { error, .. } if tool_failure::is_of_input(&error) => {
-                Err(tool_failure::words(&error))
+                Err((tool_failure::words(&error), error.fields_invalid.unwrap_or_default()))
             }
             CallError::Tool { error, .. } => Ok(error),
             // The ancestor's worker answers 400 and words to whatever its tool raised.
-            CallError::BadAnswer { status, excerpt, .. } if REFUSALS.contains(&status) => Err(excerpt),
+            CallError::BadAnswer { status, excerpt, .. } if REFUSALS.contains(&status) => {
+                Err((excerpt, Vec::new()))
+            }
             CallError::BadAnswer { excerpt, .. } => {
                 Ok(Box::new(JobError::new(ErrorCategory::Fatal, excerpt)))
             }
-            error @ CallError::TooLarge { .. } => Err(error.to_string()),
+            error @ CallError::TooLarge { .. } => Err((error.to_string(), Vec::new())),
             other => Ok(Box::new(JobError::new(ErrorCategory::Transient, other.to_string()))),
         };
         let why = match &failure {
             Ok(error) => format!("it failed in initialize: {}", tool_failure::words(error)),
-            Err(message) => format!("it refused its configuration: {message}"),
+            Err((message, _)) => format!("it refused its configuration: {message}"),
         };
         self.kill_and_wait(OwnKill::StartFailed { why }).await;
         let (capability, stderr_tail) = (plan.capability.clone(), self.tail.lines());
@@ -145,10 +147,14 @@ impl Common {
                 let unset = spoken_in(&self.unset, &error);
                 StartError::InitializeFailed { capability, error, unset, stderr_tail }
             }
-            Err(message) => {
-                let (has_schema, keys_missing) = (plan.has_config_schema, plan.keys_missing.clone());
-                StartError::BadConfiguration { capability, message, has_schema, keys_missing, stderr_tail }
-            }
+            Err((message, fields)) => StartError::BadConfiguration {
+                capability,
+                message,
+                has_schema: plan.has_config_schema,
+                keys_missing: plan.keys_missing.clone(),
+                fields: fields.into(),
+                stderr_tail,
+            },
         }
     }
 

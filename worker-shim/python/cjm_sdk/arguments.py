@@ -23,6 +23,8 @@ _WORDS = {
 _NONE = type(None)
 VARARGS, _VARKEYWORDS = 0x04, 0x08
 _SHOWN_CHARS_MAX = 200
+# Wrong arguments of which is said what is wrong; the others are counted.
+_SAID_MAX = 5
 
 
 def call(function, args, kwargs):
@@ -94,10 +96,12 @@ class Signature:
             listed = ", ".join("`%s`" % name for name in missing)
             words = "action `%s` needs %s; its parameters are: %s" % (action, listed, self._listed())
             raise Unfit(words, fields_invalid=missing)
-        for name, kind in self.kinds.items():
-            if name in given and not _fits(given[name], kind):
-                words = "argument `%s` is %s, and %s is expected"
-                raise Unfit(words % (name, _shown(given[name]), _WORDS[kind.rstrip("?")]), fields_invalid=[name])
+        wrong = [name for name, kind in self.kinds.items() if name in given and not _fits(given[name], kind)]
+        if wrong:
+            words = "argument `%s` is %s, and %s is expected"
+            said = [words % (name, _shown(given[name]), _WORDS[self.kinds[name].rstrip("?")]) for name in wrong[:_SAID_MAX]]
+            more = ["and %d more" % (len(wrong) - _SAID_MAX)] if len(wrong) > _SAID_MAX else []
+            raise Unfit("; ".join(said + more), fields_invalid=wrong)
 
     def _with_nameless(self, action, args, given):
         """What is given, with what those parameters are given that have no name for a caller."""

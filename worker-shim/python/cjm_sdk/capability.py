@@ -274,7 +274,7 @@ class Capability:
         if problems:
             listed = "; ".join("%s: %s" % item for item in sorted(problems.items()))
             known = ", ".join(sorted(properties)) or "none"
-            message = "wrong configuration (%s). Fields: %s" % (listed, known)
+            message = "wrong configuration (%s; there are: %s)" % (listed, known)
             raise WrongConfiguration(message, fields_invalid=sorted(problems))
         return config
 

@@ -160,6 +160,15 @@ class Arguments(unittest.TestCase):
         self.refused("argument `last` is 1, and text is expected", ["last"], "several", 1, last=1)
         self.refused('argument `second` is "x", and a whole number is expected', ["second"], "only_position", 1, "x")
 
+    def test_all_that_do_not_fit_are_named_at_once_and_some_of_them_explained(self):
+        words = "argument `text` is 1, and text is expected; argument `count` is 1.5, and a whole number is expected"
+        self.refused(words, ["text", "count"], "typed", text=1, count=1.5)
+        most = dict(text=1, count=1.5, rate="x", flag=2, items={}, more=[])
+        with self.assertRaises(Unfit) as caught:
+            self.call("typed", **most)
+        self.assertIn("argument `items` is {}, and a list is expected; and 1 more", str(caught.exception))
+        self.assertEqual(caught.exception.fields_invalid, list(most))
+
     def test_more_by_position_than_there_is_place_is_refused_with_the_first_that_is_too_many(self):
         there = "; its parameters are: "
         words = "action `%s` was given %d arguments by position and takes %s: %s is one too many%s"

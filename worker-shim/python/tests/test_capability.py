@@ -158,7 +158,7 @@ class Configuration(unittest.TestCase):
         with self.assertRaises(UserInputError) as caught:
             Limits().initialize(dict({"model": "a"}, **config))
         listed = "; ".join("%s: %s" % item for item in sorted(problems.items()))
-        self.assertIn("wrong configuration (%s). Fields: " % listed, str(caught.exception))
+        self.assertIn("wrong configuration (%s; there are: " % listed, str(caught.exception))
         self.assertEqual(caught.exception.fields_invalid, sorted(problems))
 
     def test_a_bound_is_a_value_that_is_allowed(self):
@@ -211,7 +211,7 @@ class Configuration(unittest.TestCase):
         with self.assertRaises(UserInputError) as caught:
             Limits().initialize({})
         self.assertEqual(caught.exception.fields_invalid, ["model"])
-        self.assertIn("(model: missing)", str(caught.exception))
+        self.assertIn("(model: missing;", str(caught.exception))
 
     def test_types_are_those_of_json(self):
         for field, value in [("either", None), ("either", "x"), ("flag", True), ("table", {}), ("lines", [1]), ("any", 7)]:

@@ -1,11 +1,12 @@
-//! Arguments that a document writes out and that a tool is known to refuse by its manifest, before anything is started. Of
-//! what a manifest does not tell, only the tool's own code knows whether it is taken.
+//! Arguments and configurations that a document writes out and that a tool is known to refuse by its manifest, before
+//! anything is started. Of what a manifest does not tell, only the tool's own code knows whether it is taken.
 
 use crate::error::HostError;
 use crate::host::Host;
 use cjm_decide::composition::{DeclaredTools, literal_faults};
 use cjm_wire::composition::Composition;
 use cjm_wire::describe::Described;
+use cjm_workers::effective_config;
 
 /// Refuses the first of them.
 pub(super) fn check_literals(host: &Host, composition: &Composition) -> Result<(), HostError> {
@@ -18,6 +19,11 @@ pub(super) fn check_literals(host: &Host, composition: &Composition) -> Result<(
                 code: error.code(),
                 next_step: error.next_step(),
             });
+        }
+    }
+    for (name, wanted) in &composition.capabilities {
+        if let Some(entry) = host.catalog().get(name) {
+            effective_config(&entry.manifest, wanted.config.as_ref(), false)?;
         }
     }
     Ok(())

@@ -11,6 +11,9 @@ use std::fs::FileType;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
+/// Wrong arguments of which is said what is wrong; the others are counted.
+const SAID_MAX: usize = 5;
+
 /// What each parameter is; one that has no value is not in it.
 pub(crate) type Values = IndexMap<String, Value>;
 
@@ -45,15 +48,25 @@ pub(crate) fn check(
             format!("action `{action_name}` needs {names}{hint}; its parameters are: {}", known().join(", "));
         return Err(ToolError::unfit(message).fields(missing).into());
     }
-    let mut values = Values::new();
+    let (mut values, mut wrong) = (Values::new(), Vec::new());
     for (name, parameter) in &action.parameters {
         let given = kwargs.get(name).filter(|value| !value.is_null());
         let Some(value) = given.or(parameter.default.as_ref()) else { continue };
-        check_argument(parameter, value)
-            .map_err(|why| ToolError::unfit(format!("argument `{name}` {why}")).fields([name]))?;
-        values.insert(name.clone(), value.clone());
+        match check_argument(parameter, value) {
+            Ok(()) => drop(values.insert(name.clone(), value.clone())),
+            Err(why) => wrong.push((name, format!("argument `{name}` {why}"))),
+        }
     }
-    Ok(values)
+    if wrong.is_empty() { Ok(values) } else { Err(all_wrong(wrong).into()) }
+}
+
+/// Arguments that do not fit: all their names, and what is wrong with the first of them.
+fn all_wrong(wrong: Vec<(&String, String)>) -> ToolError {
+    let (names, mut said): (Vec<&String>, Vec<String>) = wrong.into_iter().unzip();
+    let more = said.len().saturating_sub(SAID_MAX);
+    said.truncate(SAID_MAX);
+    said.extend((more > 0).then(|| format!("and {more} more")));
+    ToolError::unfit(said.join("; ")).fields(names)
 }
 
 /// The value as text of an argument.
@@ -162,6 +175,26 @@ mod tests {
             assert!(error.to_string().len() < 400, "{error}");
             let fields = error.job_error("lab").fields_invalid;
             assert_eq!(fields.as_deref(), Some([field.to_owned()].as_slice()), "{kwargs}");
+        }
+    }
+
+    #[test]
+    fn all_that_do_not_fit_are_named_at_once_and_some_of_them_explained() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let parameters: Map<_, _> =
+            names.map(|name| (name.to_owned(), json!({"type": "integer"}))).into_iter().collect();
+        let action: Action =
+            serde_json::from_value(json!({"argv": [], "parameters": parameters})).expect("an action");
+        for (wrong, said, more) in [(2, 2, false), (SAID_MAX, SAID_MAX, false), (7, SAID_MAX, true)] {
+            let given = names.iter().enumerate();
+            let given =
+                given.map(|(at, name)| ((*name).to_owned(), if at < wrong { json!(1.5) } else { json!(1) }));
+            let error = ToolError::from(check("go", &action, &given.collect()).expect_err("is refused"));
+            let text = error.to_string();
+            assert_eq!(text.matches("is 1.5, and a whole number is expected").count(), said, "{text}");
+            assert_eq!(text.contains("; and 2 more"), more, "{text}");
+            let fields = error.job_error("lab").fields_invalid.expect("named");
+            assert_eq!(fields, names[..wrong], "{text}");
         }
     }
 }
