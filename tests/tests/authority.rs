@@ -271,6 +271,48 @@ fn a_program_that_only_a_found_file_names_is_not_run_for_a_look() {
     assert!(project.join("ran").exists(), "with the user's word it is asked");
 }
 
+/// Whoever installs a list of his own while standing in a clone has said nothing of what the clone's settings name.
+#[test]
+fn a_list_that_lies_elsewhere_is_no_word_for_the_programs_of_a_found_file() {
+    let mut world = World::new();
+    // Nothing is installed by it here.
+    std::fs::create_dir(world.file("bin")).expect("made");
+    cjm_tests::world::write_script(&world.file("bin/uv"), "#!/bin/sh\necho uv 0.9.0\n");
+    world.set("PATH", format!("{}:/usr/bin:/bin", world.file("bin").display()));
+    home(&world, &[]);
+    let project = cloned(&world, &[]);
+    let conda = project.join("bin/micromamba");
+    std::fs::create_dir_all(project.join("bin")).expect("mkdir");
+    cjm_tests::world::write_script(&conda, &format!("#!/bin/sh\ntouch {}/ran\n", project.display()));
+    let config = "runtime: {conda_type: micromamba, binaries: {linux-x64: bin/micromamba, linux-arm64: bin/micromamba}}\n";
+    std::fs::write(project.join("cjm.yaml"), config).expect("write");
+    world.write("plain.json", shell("plain", "echo", &json!({})).to_string());
+    world.write("env.yml", "dependencies: [python]\n");
+    std::fs::create_dir(world.file("lab")).expect("made");
+    world.write("lab/pyproject.toml", "[project]\nname = \"lab\"\nversion = \"1\"\n");
+    let install = |list: &Path, code| {
+        let list = list.display().to_string();
+        there(&world, &project, &["install-all", "--offline", "--json", "--capabilities", &list])
+            .expect(code)
+            .json()
+    };
+    let plain = "capabilities: [{name: plain, manifest: plain.json}]\n";
+    let own = world.write("own.yaml", plain);
+    let _ = install(&own, 0);
+    let of_conda = "capabilities: [{name: lab, env_name: lab, env_file: env.yml, package: ./lab}]\n";
+    let told = install(&world.write("conda.yaml", of_conda), 1);
+    assert_eq!(told["entries"][0]["error"]["code"], "settings.not_allowed", "{told:#}");
+    let step = told["entries"][0]["error"]["next_step"].as_str().expect("a step");
+    assert!(step.contains("cjm-ctl allow"), "{step}");
+    assert!(!project.join("ran").exists(), "nor were the settings allowed by the first one");
+    // The list of the project itself is what its owner means.
+    std::fs::copy(world.file("plain.json"), project.join("plain.json")).expect("copied");
+    std::fs::write(project.join("capabilities.yaml"), plain).expect("write");
+    let _ = install(&project.join("capabilities.yaml"), 0);
+    let _ = install(&world.file("conda.yaml"), 1);
+    assert!(project.join("ran").exists(), "now it is asked");
+}
+
 #[test]
 fn what_is_no_file_hangs_nobody_and_takes_no_tool_away() {
     let world = World::new();

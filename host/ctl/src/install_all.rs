@@ -27,13 +27,16 @@ use std::path::Path;
 pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output) -> CommandResult {
     let settings = global.settings_to_write()?;
     let list = args.capabilities.as_ref().unwrap_or(&settings.capabilities_config);
+    let conda = CondaOptions::of(&settings);
+    let is_of_project = args.capabilities.as_ref().is_none_or(|list| is_of_project(list, &settings));
+    let conda = if is_of_project { CondaOptions { not_yours: None, ..conda } } else { conda };
     let file = read_each_capability(list)?;
     let options = InstallOptions {
         data_dir: settings.data_dir.clone(),
         capabilities_file: list.clone(),
         python_sdk: sdk::python_sdk(&settings.data_dir)?,
         substrate_source: args.substrate_source.as_deref().map(substrate_source),
-        conda: CondaOptions::of(&settings),
+        conda,
         force: args.force && !args.no_force,
         offline: args.offline,
         in_use: if args.while_running { None } else { Some(ask_in_use(&settings.data_dir)?) },
@@ -47,7 +50,9 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     if let Some(list) = &args.capabilities {
         report.entries.iter_mut().for_each(|entry| name_list(entry, list));
     }
-    journaled::remember_settings(&settings, output);
+    if is_of_project {
+        journaled::remember_settings(&settings, output);
+    }
     let left_alone = |outcome: Outcome| matches!(outcome, Outcome::Unchanged | Outcome::Kept);
     let changed = report.entries.iter().filter(|entry| !left_alone(entry.outcome));
     // A name may be gone from one tool and be another one's now: that comes later.
@@ -63,6 +68,14 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
         sum_up(&report, list, output)?;
     }
     Ok(exit_code(&report))
+}
+
+/// Whether the list lies beside the settings or below them: whoever installs another one has said nothing of the programs that
+/// these name.
+fn is_of_project(list: &Path, settings: &Settings) -> bool {
+    let folder = settings.file.as_ref().and_then(|file| file.parent()?.canonicalize().ok());
+    let list = list.canonicalize().unwrap_or_else(|_| list.to_owned());
+    folder.is_none_or(|folder| list.starts_with(folder))
 }
 
 /// A full disk, and waiting for others, are told apart from entries that are at fault themselves.

@@ -5,6 +5,7 @@
 
 use crate::command::{Answer, command, run, run_well};
 use crate::error::EnvironmentError;
+use cjm_catalog::NotYours;
 use cjm_catalog::settings::{Settings, platform};
 use cjm_wire::settings_file::CondaType;
 use serde::Deserialize;
@@ -28,6 +29,8 @@ pub struct CondaOptions {
     pub prefix: Option<PathBuf>,
     /// Where the program is, when the PATH is not to be asked.
     pub program: Option<PathBuf>,
+    /// Why nothing of it is run: settings that were only found name it, and the user has not allowed them.
+    pub not_yours: Option<NotYours>,
 }
 
 /// A program that answers.
@@ -79,7 +82,13 @@ impl CondaOptions {
             CondaType::Micromamba => micromamba_home(settings).filter(|path| path.is_file()),
             CondaType::Miniforge | CondaType::Conda => None,
         };
-        Self { kind: settings.conda_type, prefix: settings.own_prefix().map(Path::to_owned), program }
+        let not_yours = NotYours::check_programs(settings).err();
+        Self {
+            kind: settings.conda_type,
+            prefix: settings.own_prefix().map(Path::to_owned),
+            program,
+            not_yours,
+        }
     }
 }
 
@@ -104,6 +113,9 @@ impl Conda {
     /// # Errors
     /// When it is not there or does not answer.
     pub async fn find(options: &CondaOptions) -> Result<Self, EnvironmentError> {
+        if let Some(refused) = &options.not_yours {
+            return Err(refused.clone().into());
+        }
         let name = options.kind.program();
         let missing = |reason: String| EnvironmentError::NoConda { kind: options.kind, reason };
         let program = match &options.program {
