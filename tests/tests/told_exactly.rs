@@ -147,6 +147,12 @@ class Counts(Capability):
     @action
     def it(self):
         self.account("result_saved", {"a": 2**70, "token": -int(os.environ["TOK"]), "few": 2**62})
+        for deep in (125, 600):
+            lists = None
+            for _ in range(deep):
+                lists = [lists]
+            self.account("task_account", {"a": lists})
+        self.account("task_account", ["x"])
         return 2**70
 "#;
 
@@ -167,6 +173,10 @@ fn a_number_of_any_length_is_accounted_for_digit_by_digit_and_a_secret_of_digits
     let told =
         json!({"a": "1180591620717411303424", "token": "-[secret]", "few": 4_611_686_018_427_387_904_u64});
     assert_eq!(account.payload, told);
+    // What nobody could read does not take it along, and is counted.
+    assert!(rows.iter().all(|row| row.event_type != "task_account"));
+    let logged = world.run(&["logs"]).expect(0);
+    assert!(logged.stdout.contains("3 account(s) of this call were dropped"), "{}", logged.describe());
 }
 
 #[test]

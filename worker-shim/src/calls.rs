@@ -13,6 +13,7 @@ use cjm_wire::channel::Record;
 use cjm_wire::cut;
 use cjm_wire::event::EventType;
 use cjm_wire::http::{ACCOUNTS_BYTES_MAX, Account, Progress};
+use cjm_wire::json::{Json, VALUE_DEPTH_MAX};
 use cjm_wire::link::ProgressReport;
 use cjm_wire::python_json::{Style, to_string};
 use serde_json::{Map, Value};
@@ -291,14 +292,22 @@ impl CallState {
         self.calls.lock().usage = Some(usage);
     }
 
-    /// Keeps an account for the header; false when its type is not a worker's to report, or the header is full.
+    /// Counts an account that cannot be read.
+    pub(crate) fn drop_account(&self) {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).dropped += 1;
+    }
+
+    /// Keeps an account for the header; false when its type is not a worker's to report, it is nested too deeply for who reads
+    /// the header, or the header is full.
     pub(crate) fn account(&self, account: &Account) -> bool {
         let allowed = EventType::parse(&account.event_type).is_some_and(EventType::is_worker_account);
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let item = serde_json::json!({"event_type": account.event_type, "payload": account.payload});
         // `, ` between the items and the brackets around them.
         let bytes = to_string(&item, Style::Default).len() + 2;
-        if !allowed || accounts.bytes + bytes > ACCOUNTS_BYTES_MAX - 2 {
+        // In the header it stands in a list.
+        let is_too_deep = Json::from(&item).depth() + 1 > VALUE_DEPTH_MAX;
+        if !allowed || is_too_deep || accounts.bytes + bytes > ACCOUNTS_BYTES_MAX - 2 {
             accounts.dropped += 1;
             return false;
         }
@@ -312,8 +321,11 @@ impl CallState {
         let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if accounts.dropped > 0 {
             let message = format!(
-                "{} account(s) of this call were dropped: not a worker's to report, or above {ACCOUNTS_BYTES_MAX} bytes",
-                accounts.dropped
+                "{} account(s) of this call were dropped: not a worker's to report, no object, nested more than {} levels deep, or \
+                 above {ACCOUNTS_BYTES_MAX} bytes",
+                accounts.dropped,
+                // Of its payload.
+                VALUE_DEPTH_MAX - 2
             );
             self.calls.shared.link.record(&Record {
                 ts: Some(Timestamp::now()),
@@ -386,6 +398,15 @@ mod tests {
             call.state().accounts_header().unwrap(),
             r#"[{"event_type": "cache_hit", "payload": {"k": "\u00e9"}}]"#
         );
+        // As deep as whoever reads the header takes, and one level more.
+        for (lists, is_kept) in [(VALUE_DEPTH_MAX - 3, true), (VALUE_DEPTH_MAX - 2, false)] {
+            let deep = (0..lists).fold(Value::Null, |inner, _| Value::from(vec![inner]));
+            let deep =
+                Account { payload: Map::from_iter([("k".to_owned(), deep)]), ..account("cache_hit", "") };
+            assert_eq!(call.state().account(&deep), is_kept);
+            let header = call.state().accounts_header().unwrap();
+            assert!(serde_json::from_str::<Vec<Account>>(&header).is_ok());
+        }
         let filler = "x".repeat(1000);
         let taken = (0..1000).filter(|_| call.state().account(&account("cache_hit", &filler))).count();
         let header = call.state().accounts_header().unwrap();

@@ -139,9 +139,12 @@ fn take(shared: &Shared, frame: Frame) -> Result<(), Offence> {
             }
         }
         to_shim::ACCOUNT => {
-            if let (Some(call), Some(account)) = (shared.waiting.call(call_id), small::<Account>(&payload)) {
-                // What is not a worker's to report is counted and said with the header.
-                let _ = call.account(&account);
+            if let Some(call) = shared.waiting.call(call_id) {
+                // What is not kept is counted and said with the header.
+                match small::<Account>(&payload) {
+                    Some(account) => drop(call.account(&account)),
+                    None => call.drop_account(),
+                }
             }
         }
         to_shim::RECORD => record(shared, call_id, &payload),
@@ -174,6 +177,17 @@ fn small<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_account_is_told_apart_from_one() {
+        let deep = format!(
+            "{{\"event_type\": \"result_saved\", \"payload\": {{\"a\": {}}}}}",
+            "[".repeat(200) + &"]".repeat(200)
+        );
+        for payload in [br#"{"event_type": "result_saved", "payload": ["x"]}"#.as_slice(), deep.as_bytes()] {
+            assert!(small::<Account>(payload).is_none());
+        }
+    }
 
     #[test]
     fn a_number_beyond_64_bits_is_accounted_for_digit_by_digit() {
