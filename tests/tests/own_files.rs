@@ -191,6 +191,25 @@ fn the_manifest_of_an_adapter_that_somebody_wrote_is_kept_when_one_is_generated(
     assert!(words(&told["warnings"]).contains(&kept[0].display().to_string()), "{told:#}");
     let again = world.run(&command).expect(exit::OK).json();
     assert_eq!((&again["warnings"], &again["adapter"]["conda_env"]), (&json!([]), &json!("its-env")));
+    // What goes with the tool of the environment is what an installation made, of that environment.
+    let manifests = world.data_dir().join("manifests");
+    let write = |file: &str, class: &str, more: Value| {
+        let mut adapter = json!({"unit": "adapter", "name": format!("m.{class}"), "task_name": "t", "module": "m", "class": class});
+        for (key, value) in more.as_object().expect("an object") {
+            adapter[key] = value.clone();
+        }
+        fs::write(manifests.join(file), adapter.to_string()).expect("written");
+    };
+    write("adapter-t-Own.json", "Own", json!({"conda_env": "its-env"}));
+    write("named-otherwise.json", "Other", json!({"conda_env": "its-env"}));
+    let of_another = json!({"conda_env": "another", "generated_at": "2026-01-01T00:00:00"});
+    write("adapter-t-Other.json", "Other", of_another);
+    let install = json!({"conda_env": "its-env", "python_path": python});
+    let _ = world.install("lab", &manifest("lab", &json!({"module": "m", "class": "C"}), &install));
+    let removed = world.run(&["remove", "lab", "-y", "--json"]).expect(exit::OK).json();
+    assert_eq!(removed["adapters_removed"], json!([path]), "{removed:#}");
+    let stays = ["adapter-t-Own.json", "named-otherwise.json", "adapter-t-Other.json"];
+    assert!(!path.exists() && stays.iter().all(|file| manifests.join(file).is_file()), "{removed:#}");
 }
 
 /// A tool starts in the folder of whoever calls, where another file of that name may lie.

@@ -108,14 +108,26 @@ pub(crate) fn keep_what_is_not_ours(path: &Path) -> Result<Option<String>, Envir
 /// # Errors
 /// As there.
 pub(crate) fn keep_adapter_that_is_not_ours(path: &Path) -> Result<Option<String>, EnvironmentError> {
-    let text = read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok();
-    let there = text.and_then(|text| AdapterManifest::parse(&text).ok()).map(|there| {
-        // Whoever looks at one in an environment says when, and in which.
-        let is_installed = !there.generated_at.is_empty() && !there.conda_env.is_empty();
+    let there = read_adapter(path).map(|there| {
+        let is_installed = is_installed_adapter(&there);
         let AdapterManifest { name, version, .. } = there;
         Standing { name, version, is_installed }
     });
     keep_unless_installed(path, there)
+}
+
+/// Whether an installation wrote the adapter's manifest that lies there, of this environment.
+pub(crate) fn is_adapter_installed_in(path: &Path, env_name: &str) -> bool {
+    read_adapter(path).is_some_and(|there| is_installed_adapter(&there) && there.conda_env == env_name)
+}
+
+fn read_adapter(path: &Path) -> Option<AdapterManifest> {
+    AdapterManifest::parse(&read_regular_to_string(path, MANIFEST_BYTES_MAX as u64).ok()?).ok()
+}
+
+/// Whoever looks at one in an environment says when, and in which.
+fn is_installed_adapter(adapter: &AdapterManifest) -> bool {
+    !adapter.generated_at.is_empty() && !adapter.conda_env.is_empty()
 }
 
 /// What stands in the place of a manifest, and is one.

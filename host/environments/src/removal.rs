@@ -15,7 +15,7 @@ use crate::files::{Claim, check_nobody_installs, check_nothing_mounted, lock, ow
 use crate::former::{forget, free_place, gone, removed_name, rests_of};
 use crate::leftovers::{Unused, unused_environments};
 use crate::list::read_capabilities;
-use crate::manifests::{env_name_of, kept_of};
+use crate::manifests::{env_name_of, is_adapter_installed_in, kept_of};
 use crate::place_lock::{Asker, PlaceLock};
 use crate::set_aside;
 use crate::stamp::Stamp;
@@ -156,12 +156,14 @@ pub async fn plan_removal(
         check_all_read(&catalog, capability)?;
     }
     let manifests = entry.path.parent().unwrap_or(Path::new("/"));
+    // What lies there may be another one than was found: of another environment, or somebody's own.
+    let is_of_it =
+        |path: &PathBuf| env_name.as_deref().is_some_and(|name| is_adapter_installed_in(path, name));
     let adapters = catalog
         .adapters()
         .iter()
-        .filter(|adapter| env_name.as_deref() == Some(&adapter.conda_env))
         .filter_map(|adapter| Some(manifests.join(adapter.file_name()?)))
-        .filter(|path| path.is_file())
+        .filter(is_of_it)
         .collect();
     Ok(Removal {
         capability: capability.to_owned(),
