@@ -93,7 +93,7 @@ fn no_object(what: &str) -> Fault {
 }
 
 fn no_json(what: &str) -> Fault {
-    let next_step = "write {\"key\": value}, or @FILE to read that from a file";
+    let next_step = "write {\"key\": value}, in the option itself or in a file that it names as @FILE";
     Fault::usage(format!("{what} is not JSON"), next_step)
 }
 

@@ -32,23 +32,42 @@ pub(crate) fn resolve(composition: &Composition, given: &Arguments, cwd: &Path) 
         let message = format!("composition \"{}\" has no input `{name}`", composition.name);
         return Err(Fault::new("composition.input_unknown", message, known()));
     }
+    let missing = |(name, input): &(&String, &Input)| !given.contains_key(*name) && input.default.is_none();
+    let missing: Vec<(&String, &Input)> = composition.inputs.iter().filter(missing).collect();
+    if !missing.is_empty() {
+        return Err(not_given(&composition.name, &missing));
+    }
     let mut resolved = Arguments::new();
     for (name, input) in &composition.inputs {
-        let Some(value) = given.get(name).or(input.default.as_ref()) else {
-            let example = match input.kind {
-                InputKind::File | InputKind::Path => "PATH",
-                InputKind::Files => "FOLDER, or a pattern such as '*.wav'",
-                _ => "VALUE",
-            };
-            return Err(Fault::new(
-                "composition.input_missing",
-                format!("composition \"{}\" needs the input `{}`", composition.name, described(name, input)),
-                format!("give it: {name}={example}"),
-            ));
-        };
-        resolved.insert(name.clone(), of_kind(name, input.kind, value, cwd)?);
+        if let Some(value) = given.get(name).or(input.default.as_ref()) {
+            resolved.insert(name.clone(), of_kind(name, input.kind, value, cwd)?);
+        }
     }
     Ok(resolved)
+}
+
+/// All that are missing, so that nobody asks for one after the other.
+fn not_given(composition: &str, missing: &[(&String, &Input)]) -> Fault {
+    let named = missing.iter().map(|(name, input)| format!("`{}`", described(name, input)));
+    let forms = missing.iter().map(|(name, input)| form(name, input.kind));
+    let (inputs, them) = if missing.len() == 1 { ("input", "it") } else { ("inputs", "them") };
+    Fault::new(
+        "composition.input_missing",
+        format!("composition \"{composition}\" needs the {inputs} {}", named.collect::<Vec<_>>().join(", ")),
+        format!("give {them}: {}", forms.collect::<Vec<_>>().join(" ")),
+    )
+}
+
+/// How an input is given.
+fn form(name: &str, kind: InputKind) -> String {
+    match kind {
+        InputKind::File | InputKind::Path => format!("{name}=PATH"),
+        InputKind::Files => format!("{name}=FOLDER (or a pattern such as {name}='*.wav')"),
+        InputKind::Number => format!("{name}=NUMBER"),
+        InputKind::Boolean => format!("{name}=true (or false)"),
+        InputKind::String => format!("{name}=TEXT"),
+        InputKind::Any => format!("{name}=VALUE (or {name}:=JSON)"),
+    }
 }
 
 fn described(name: &str, input: &Input) -> String {
@@ -60,7 +79,7 @@ fn of_kind(name: &str, kind: InputKind, value: &Json, cwd: &Path) -> Result<Json
         Err(Fault::new(
             "composition.input_type",
             format!("the input `{name}` must be {wanted}, and is {}", in_short(value)),
-            format!("give it as {name}=VALUE, or {name}:=JSON"),
+            format!("give {}", form(name, kind)),
         ))
     };
     if kind == InputKind::Files {
@@ -235,7 +254,8 @@ mod tests {
             Ok(json!({"s": "7", "n": 3, "b": false, "a": [1]}))
         );
         for (given, part) in [
-            (json!({}), "needs the input `s` → give it: s=VALUE"),
+            (json!({}), "needs the input `s` → give it: s=TEXT"),
+            (json!({"s": "x", "n": "x"}), " → give n=NUMBER"),
             (json!({"s": "x", "zzz": 1}), "no input `zzz` → it takes s, n, b, a"),
             (json!({"s": "x", "n": "x"}), "must be a number"),
             (json!({"s": "x", "b": 1}), "must be true or false"),
@@ -244,6 +264,14 @@ mod tests {
             let error = resolved(inputs, given.clone(), root).expect_err("refused");
             assert!(error.contains(part), "{given}: {error}");
         }
+    }
+
+    #[test]
+    fn all_inputs_that_are_missing_are_named_at_once() {
+        let inputs =
+            "{s: {type: string, description: what}, f: {type: file}, d: {default: 1}, n: {type: number}}";
+        let error = resolved(inputs, json!({"n": 1}), Path::new("/")).expect_err("refused");
+        assert!(error.contains("needs the inputs `s (what)`, `f` → give them: s=TEXT f=PATH"), "{error}");
     }
 
     #[test]

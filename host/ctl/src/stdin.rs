@@ -80,8 +80,10 @@ impl Stdin {
     /// When that file cannot be read.
     pub(crate) fn object<'a>(&'a self, given: &'a str, cwd: &Path) -> Result<Cow<'a, str>, Fault> {
         match (self.text(), given.strip_prefix('@')) {
-            (Some(text), _) if TEXT_MARKS.contains(&given) => Ok(text.into()),
-            (_, Some(file)) => Ok(text_of_file(&cwd.join(file), ARGUMENTS_BYTES_MAX)?.into()),
+            (Some(text), _) if TEXT_MARKS.contains(&given) => Ok(unmarked(text).into()),
+            (_, Some(file)) => {
+                Ok(unmarked(&text_of_file(&cwd.join(file), ARGUMENTS_BYTES_MAX)?).to_owned().into())
+            }
             _ => Ok(given.into()),
         }
     }
@@ -90,6 +92,11 @@ impl Stdin {
     pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_ref().map(|folder| folder.file.as_path())
     }
+}
+
+/// Without the mark that some editors begin a file with, which JSON does not know.
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// `key=@-`, and not `key:=@-`, which is JSON and no good one.
@@ -212,8 +219,10 @@ mod tests {
     fn an_option_gives_its_words_a_file_or_what_was_read() {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("o.json"), "of a file").expect("written");
+        std::fs::write(folder.path().join("marked.json"), "\u{feff}of an editor").expect("written");
         let read = text_of(&b"was read"[..]).expect("text");
         for (given, object) in [
+            ("@marked.json", Some("of an editor")),
             ("-", Some("was read")),
             ("@-", Some("was read")),
             ("@o.json", Some("of a file")),

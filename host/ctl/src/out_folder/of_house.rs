@@ -5,7 +5,8 @@ use crate::fault::Fault;
 use std::path::{Component, Path, PathBuf};
 
 /// What a data directory holds in folders.
-const OF_HOUSE: [&str; 7] = ["archives", "data", "envs", "manifests", "payloads", "secrets", "tools"];
+const OF_HOUSE: [&str; 8] =
+    [".cjm-sdk", "archives", "data", "envs", "manifests", "payloads", "secrets", "tools"];
 /// What stands in a data directory that a host has used, and in one where something was only installed.
 const MARKS: [[&str; 2]; 2] = [["host.lock", "journal.db"], ["install.lock", "manifests"]];
 
