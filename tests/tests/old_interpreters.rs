@@ -54,15 +54,27 @@ fn an_interpreter_that_the_sdk_does_not_run_on_is_refused_before_anything_is_mad
     write_python(&folder.join("python3"), 8);
     let error = install(&world, "python_version: '3.8'", &[]);
     assert_eq!(error["code"], "install.old_interpreter", "{error:#}");
-    assert!(error["message"].to_string().contains("3.9 or later, and this entry gets 3.8.18"), "{error:#}");
+    assert!(
+        error["message"].to_string().contains("3.9 or later, and this entry takes none of those"),
+        "{error:#}"
+    );
     let step = error["next_step"].as_str().unwrap_or_default();
     assert!(step.contains("`python_version: \">=3.9\"`"), "{error:#}");
     assert!(!asked.exists(), "nothing was made for it");
     assert_nothing_begun(&world);
-    for (version, code) in [("2.7", "install.no_interpreter"), ("three", "install.bad_python_version")] {
+    for (version, code) in [
+        ("==2.7", "install.old_interpreter"),
+        ("3.78", "install.no_interpreter"),
+        ("three", "install.bad_python_version"),
+    ] {
         let error = install(&world, &format!("python_version: '{version}'"), &[]);
         assert_eq!(error["code"], code, "{error:#}");
         assert_nothing_begun(&world);
+        // What no machine has is told before.
+        let list = world.file("capabilities.yaml").display().to_string();
+        let verdict = world.run(&["validate", &list, "--json"]).json();
+        let told = verdict["errors"].as_array().into_iter().flatten().any(|found| found["code"] == code);
+        assert_eq!(told, code != "install.no_interpreter", "{verdict:#}");
     }
     // The ancestor's own worker is none of ours.
     let error = install(&world, "python_version: '3.8', worker: genuine", &[]);
@@ -214,7 +226,7 @@ fn what_a_killed_run_had_conda_begin_is_told_until_it_is_removed_however_the_nex
     assert_eq!(refused["error"]["code"], "install.no_conda", "{refused:#}");
     assert_told(&world);
     std::fs::rename(&away, &conda).expect("moved");
-    let error = install(&world, "python_version: '2.7'", &[]);
+    let error = install(&world, "python_version: '3.78'", &[]);
     assert_eq!(error["code"], "install.no_interpreter", "{error:#}");
     assert_told(&world);
     let _ = world.run(&["remove", "x", "-y"]).expect(exit::OK);

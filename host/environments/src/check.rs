@@ -3,7 +3,7 @@
 
 use crate::conda::CondaOptions;
 use crate::conda_entry::CondaEntry;
-use crate::constraint::Constraint;
+use crate::constraint::{Constraint, Wanted};
 use crate::error::EnvironmentError;
 use crate::owners::owners;
 use crate::package::{Folder, Requirements};
@@ -115,10 +115,14 @@ fn package<'e>(
         return Err(EnvironmentError::SharedEnvironment { env_name, other });
     }
     CondaEntry::read(entry, base, base, &CondaOptions::default())?;
-    if let Some(wanted) = &entry.python_version
-        && Constraint::parse(wanted).is_none()
-    {
-        return Err(EnvironmentError::BadConstraint(wanted.clone()));
+    if let Some(wanted) = &entry.python_version {
+        let Some(constraint) = Constraint::parse(wanted) else {
+            return Err(EnvironmentError::BadConstraint(wanted.clone()));
+        };
+        // What conda makes has the interpreter that its file names.
+        if entry.env_file.is_none() && Wanted::new(constraint, entry.worker.is_default()).takes_none() {
+            return Err(EnvironmentError::OldInterpreter { version: None, wanted: Some(wanted.clone()) });
+        }
     }
     Requirements::of(entry, base).map(drop)
 }

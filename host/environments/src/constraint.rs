@@ -86,6 +86,11 @@ impl Wanted {
         Self { constraint, least: if is_ours { SDK_NEEDS } else { PythonVersion(0, 0, 0) } }
     }
 
+    /// Whether what it says leaves no version that it could use.
+    pub(crate) fn takes_none(&self) -> bool {
+        self.least == SDK_NEEDS && !self.constraint.accepts_some_from(SDK_NEEDS)
+    }
+
     /// Whether `version` is one that it can use.
     pub(crate) fn is_met_by(&self, version: PythonVersion) -> bool {
         version >= self.least && self.constraint.accepts(version)

@@ -3,7 +3,7 @@
 use crate::constraint::PythonVersion;
 use crate::steps::{
     ONE_NAME_STEP, OTHER_VERSION_STEP, Whence, another_entry_step, another_name_step, broken_step,
-    conda_step, environment_step, folder_step, host_step, install_step, interpreter_step, list_step,
+    conda_step, environment_step, folder_step, gets, host_step, install_step, interpreter_step, list_step,
     mounted_step, old_interpreter_step, out_of_folder_step, own_name_step, rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
@@ -110,10 +110,10 @@ pub enum EnvironmentError {
         found: String,
     },
     /// The interpreter that the entry comes to is older than those that the SDK runs on.
-    #[error("a Python tool needs Python 3.9 or later, and this entry gets {version}")]
+    #[error("a Python tool needs Python 3.9 or later, and this entry {}", gets(*version))]
     OldInterpreter {
-        /// The one that was chosen.
-        version: PythonVersion,
+        /// The one that was chosen; none where what it says takes no other.
+        version: Option<PythonVersion>,
         /// What the entry says of it; none where it is the one of its conda environment.
         wanted: Option<String>,
     },

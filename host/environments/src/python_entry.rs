@@ -394,7 +394,11 @@ impl<'a> PythonEntry<'a> {
     }
 
     fn interpreter<'i>(&self, interpreters: &'i [Interpreter]) -> Result<&'i Interpreter, EnvironmentError> {
-        choose(interpreters, &self.wanted()?).ok_or_else(|| {
+        let asked = self.wanted()?;
+        if asked.takes_none() {
+            return Err(self.too_old(None));
+        }
+        choose(interpreters, &asked).ok_or_else(|| {
             let wanted = self.entry.python_version.clone().unwrap_or_default();
             let found: Vec<String> = interpreters.iter().map(|found| found.version.to_string()).collect();
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
@@ -419,7 +423,11 @@ impl<'a> PythonEntry<'a> {
         if version >= SDK_NEEDS || !self.entry.worker.is_default() {
             return Ok(());
         }
-        Err(EnvironmentError::OldInterpreter { version, wanted: self.entry.python_version.clone() })
+        Err(self.too_old(Some(version)))
+    }
+
+    fn too_old(&self, version: Option<PythonVersion>) -> EnvironmentError {
+        EnvironmentError::OldInterpreter { version, wanted: self.entry.python_version.clone() }
     }
 
     /// Keeps an environment that answers with the wanted interpreter; makes it anew otherwise.

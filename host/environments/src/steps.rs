@@ -1,6 +1,6 @@
 //! What to do next about what can go wrong when an environment is made, where that takes more than a line.
 
-use crate::constraint::{Constraint, SDK_NEEDS};
+use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS};
 use cjm_catalog::installation::install_all_step;
 use cjm_platform::files::FileError;
 use cjm_wire::describe::{Described as _, shell_word};
@@ -38,6 +38,11 @@ pub(crate) fn install_step(program: &str) -> String {
         "install `{program}` (on Debian often `apt-get install {program}`), or give its absolute path in the manifest; then \
          run install-all again"
     )
+}
+
+/// What an entry comes to, as the end of a sentence.
+pub(crate) fn gets(version: Option<PythonVersion>) -> String {
+    version.map_or_else(|| "takes none of those".to_owned(), |version| format!("gets {version}"))
 }
 
 /// What to do where no interpreter is one that an entry takes.
