@@ -457,3 +457,21 @@ fn of_two_entries_of_one_name_the_one_with_the_mistyped_key_is_told_once_at_its_
         assert_eq!((failed(place), failed(1 - place)), (true, false), "{report:#}");
     }
 }
+
+#[test]
+fn a_list_that_the_settings_name_and_that_is_missing_is_told_with_who_names_it() {
+    let world = World::new();
+    world.write("cjm.yaml", "capabilities_config: tools.yaml\n");
+    let missing = world.run(&["install-all"]).expect(exit::DOMAIN);
+    let names = format!("`capabilities_config` in {} names it", world.file("cjm.yaml").display());
+    assert!(missing.stderr.contains(&names), "{}", missing.describe());
+    // What is wrong with one that is there, and what somebody named, is told as ever.
+    write_list(&world, "tools.yaml", "capabilities: 5\n");
+    for arguments in [&["install-all"][..], &["install-all", "--capabilities", "nowhere.yaml"]] {
+        let told = world.run(arguments).expect(exit::DOMAIN);
+        assert!(!told.stderr.contains("names it"), "{}", told.describe());
+    }
+    std::fs::remove_file(world.file("cjm.yaml")).expect("removed");
+    let usual = world.run(&["install-all"]).expect(exit::DOMAIN);
+    assert!(usual.stderr.contains("run the command where capabilities.yaml lies"), "{}", usual.describe());
+}

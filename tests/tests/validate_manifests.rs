@@ -275,3 +275,26 @@ fn a_mistyped_key_of_a_manifest_that_nobody_reads_is_told_and_a_key_of_its_own_i
     ];
     assert_eq!(verdict["warnings"], json!(expected), "{verdict:#}");
 }
+
+#[test]
+fn an_empty_manifest_is_told_as_that_and_a_type_with_the_one_that_is_like_it() {
+    let world = World::new();
+    for text in ["", " \n"] {
+        let file = world.write("manifests.json", text).display().to_string();
+        let verdict =
+            world.run(&["validate", "--format", "manifest", &file, "--json"]).expect(exit::DOMAIN).json();
+        let message = verdict["errors"][0]["message"].as_str().expect("a message");
+        assert!(message.contains("it is empty"), "{verdict:#}");
+    }
+    let empty = world.install("greeter", &manifest("greeter", &json!({}), &json!({})));
+    std::fs::write(&empty, "").expect("written");
+    let refused = world.run(&["call", "greeter"]).expect(exit::DOMAIN);
+    assert!(refused.stderr.contains("it is empty"), "{}", refused.describe());
+    let parameters = json!({"n": {"type": "int"}, "f": {"type": "file"}});
+    let code = json!({"runtime": {"kind": "executable", "program": "sh", "actions": {"go": {"argv": [], "parameters": parameters}}}});
+    let found = told(&world, &manifest("greeter", &code, &json!({})).to_string());
+    for like in ["integer", "input_file"] {
+        let meant = format!("did you mean \"{like}\"?");
+        assert!(found.iter().any(|(_, message)| message.contains(&meant)), "{like}: {found:#?}");
+    }
+}

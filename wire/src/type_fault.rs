@@ -85,6 +85,9 @@ fn words_without_place(text: &str, error: &serde_json::Error) -> String {
     if text.starts_with(BYTE_ORDER_MARK) {
         return "it begins with a byte order mark (BOM), which JSON does not know: save it as UTF-8 without one".to_owned();
     }
+    if text.trim().is_empty() {
+        return "it is empty".to_owned();
+    }
     let words = error.to_string();
     let words = words.rfind(" at line ").map_or(words.as_str(), |at| &words[..at]);
     match words {

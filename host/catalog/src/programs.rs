@@ -67,7 +67,7 @@ impl Described for ProgramError {
                 "give the folder or file a name in UTF-8, or put it under another folder".to_owned()
             }
             Self::ProgramMissing { program, .. } if program.contains('/') => {
-                format!("put `{program}` back, or correct `code.runtime.program` in the manifest")
+                format!("put the program at `{program}`, or correct `code.runtime.program` in the manifest")
             }
             Self::ProgramMissing { program, .. } => {
                 format!(

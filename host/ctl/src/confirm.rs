@@ -25,6 +25,10 @@ pub(crate) async fn confirm(question: &str, output: &Output) -> Result<(), Fault
         std::io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line).map(|_| line)
     });
     let line = reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    if line.as_ref().map_or(true, |line| !line.ends_with('\n')) {
+        // Nobody has ended the line of the question.
+        output.draw("\n");
+    }
     match line {
         Ok(line) if matches!(line.trim().to_lowercase().as_str(), "y" | "yes") => Ok(()),
         Ok(line) if !line.is_empty() => Err(Fault::new(

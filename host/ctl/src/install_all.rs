@@ -11,12 +11,12 @@ use crate::run_report::columns;
 use crate::sdk;
 use cjm_catalog::Settings;
 use cjm_environments::{
-    AskInUse, CondaOptions, EntryReport, InstallOptions, InstallReport, Outcome, install_all,
-    read_each_capability,
+    AskInUse, CondaOptions, EntryReport, EnvironmentError, InstallOptions, InstallReport, Outcome,
+    install_all, read_each_capability,
 };
 use cjm_store::{FileSecrets, Secrets as _};
 use cjm_wire::InstanceId;
-use cjm_wire::describe::{exit, shell_word};
+use cjm_wire::describe::{ErrorReport, exit, shell_word};
 use cjm_wire::event::{EventType, JobStatus, JournalRow};
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
@@ -30,7 +30,8 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     let conda = CondaOptions::of(&settings);
     let is_of_project = args.capabilities.as_ref().is_none_or(|list| is_of_project(list, &settings));
     let conda = if is_of_project { CondaOptions { not_yours: None, ..conda } } else { conda };
-    let file = read_each_capability(list)?;
+    let file = read_each_capability(list)
+        .map_err(|error| named_by_settings(error, args.capabilities.is_none(), &settings))?;
     let options = InstallOptions {
         data_dir: settings.data_dir.clone(),
         capabilities_file: list.clone(),
@@ -68,6 +69,25 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
         sum_up(&report, list, output)?;
     }
     Ok(exit_code(&report))
+}
+
+/// Of a list that is not there: who named it, where nobody did on the command line.
+fn named_by_settings(error: EnvironmentError, is_usual: bool, settings: &Settings) -> Fault {
+    let is_default = || {
+        std::env::current_dir()
+            .is_ok_and(|here| settings.capabilities_config == here.join("capabilities.yaml"))
+    };
+    match (&settings.file, ErrorReport::of(&error)) {
+        (Some(file), mut report) if is_usual && !is_default() && !settings.capabilities_config.exists() => {
+            report.next_step = format!(
+                "`capabilities_config` in {} names it: correct that, put the list there, or name another one with \
+                 --capabilities FILE",
+                file.display()
+            );
+            Fault::from_report(report)
+        }
+        (_, report) => Fault::from_report(report),
+    }
 }
 
 /// Whether the list lies beside the settings or below them: whoever installs another one has said nothing of the programs that

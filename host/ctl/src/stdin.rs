@@ -165,7 +165,12 @@ fn unreadable(error: &dyn ToString) -> Fault {
 }
 
 fn unkept(error: &std::io::Error) -> Fault {
-    let next = "free space in the folder for temporary files, or name another one with TMPDIR";
+    let next = match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            "the folder for temporary files is not there: make it, or name another one with TMPDIR"
+        }
+        _ => "free space in the folder for temporary files, or name another one with TMPDIR",
+    };
     Fault::new("ctl.stdin", "cannot keep standard input in a file", next).caused_by(error)
 }
 

@@ -56,9 +56,9 @@ fn find_in(directories: impl Iterator<Item = PathBuf>, program: &str) -> Result<
 pub fn lost(path: PathBuf) -> Lost {
     let what = match std::fs::metadata(&path) {
         Ok(found) if found.is_file() => return Lost::NotExecutable(path),
-        Ok(found) if found.is_dir() => " is a folder",
-        Ok(_) => " is no regular file",
-        Err(_) if path.is_symlink() => " is a link that leads to nothing",
+        Ok(found) if found.is_dir() => ", which is a folder",
+        Ok(_) => ", which is no regular file",
+        Err(_) if path.is_symlink() => ", which is a link that leads to nothing",
         Err(_) => "",
     };
     Lost::Nowhere(format!("{}{what}", path.display()))
@@ -101,9 +101,9 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("nowhere", &link).unwrap();
         for (path, words) in [
-            (third, "3 is a folder)"),
-            ("/dev/null".into(), "/dev/null is no regular file)"),
-            (link, "link is a link that leads to nothing)"),
+            (third, "3, which is a folder)"),
+            ("/dev/null".into(), "/dev/null, which is no regular file)"),
+            (link, "link, which is a link that leads to nothing)"),
             (dir.path().join("gone"), "gone)"),
         ] {
             let told = lost(path).to_string();

@@ -30,8 +30,10 @@ const KEYS_ELSEWHERE: [(&str, &str); 6] = [
     ("with", "args"),
     ("arguments", "args"),
 ];
-/// Types that manifests and other programs have, and those of inputs.
-const TYPES_ELSEWHERE: [(&str, &str); 12] = [
+/// Types that other programs have, and those of manifests, which know whole numbers and files of their own, or of inputs.
+const TYPES_ELSEWHERE: [(&str, &str); 14] = [
+    ("int", "integer"),
+    ("file", "input_file"),
     ("integer", "number"),
     ("int", "number"),
     ("float", "number"),

@@ -91,7 +91,9 @@ impl Described for Verdict {
             Cause::NeverReady { .. } => {
                 "see its output for what it waited for; allow it more time to start if it only needs longer"
             }
-            Cause::KeeperLost => "start the host again; if nobody ended the keeper, look for memory shortage",
+            Cause::KeeperLost => {
+                "call again: the host starts another keeper by itself; if nobody ended this one, look for memory shortage"
+            }
             Cause::LoadFailed { .. } => {
                 "correct what its output names (a missing module, file or program), then load it again"
             }
