@@ -141,7 +141,7 @@ fn tell_new_names(entries: &mut [EntryReport], settings: &Settings) {
                 "; its secrets stay under that name, for the tool that has it now: `cjm-ctl list-secrets {old}` shows them"
             ),
         };
-        let data = data_of(settings, old, new, entry.displaced.is_none() && taken_by.is_none());
+        let data = data_of(&settings.data_dir, old, new, entry.displaced.is_none() && taken_by.is_none());
         let says = if entry.environment.is_some() { "class" } else { "source" };
         let gone = match taken_by {
             None => format!("{old} can be called no more, and its manifest is gone"),
@@ -158,8 +158,8 @@ fn tell_new_names(entries: &mut [EntryReport], settings: &Settings) {
 }
 
 /// Where that is which a tool stored under its old name, and, where it `is_the_same` tool, how it comes to have it again.
-fn data_of(settings: &Settings, old: &str, new: &str, is_the_same: bool) -> String {
-    let folder = |name: &str| settings.data_dir.join("data").join(name);
+fn data_of(data_dir: &Path, old: &str, new: &str, is_the_same: bool) -> String {
+    let folder = |name: &str| data_dir.join("data").join(name);
     let holds_something = std::fs::read_dir(folder(old)).is_ok_and(|mut found| found.next().is_some());
     if !InstanceId::is_valid(old) || !holds_something {
         return String::new();
@@ -324,4 +324,24 @@ fn entry_document(entry: &EntryReport) -> Value {
         "seconds": entry.seconds,
         "error": entry.error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_tool_stored_is_given_to_itself_alone_and_into_no_folder_that_is_there() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let folder = |name: &str| place.path().join("data").join(name);
+        let moves = |is_the_same| data_of(place.path(), "old", "new", is_the_same).contains("`mv ");
+        std::fs::create_dir_all(folder("old")).expect("made");
+        assert_eq!(data_of(place.path(), "old", "new", true), "", "it stored nothing");
+        std::fs::write(folder("old/kept"), "").expect("written");
+        assert!(moves(true) && !moves(false));
+        assert!(data_of(place.path(), "old", "new", false).contains("is in "), "it is told all the same");
+        std::fs::create_dir(folder("new")).expect("made");
+        assert!(!moves(true), "it would be put into that one");
+        assert_eq!(data_of(place.path(), "..", "new", true), "", "no tool is called so");
+    }
 }

@@ -169,6 +169,20 @@ mod tests {
     }
 
     #[test]
+    fn a_long_option_has_no_more_slips_than_a_short_one() {
+        for (given, option, is_meant) in [
+            ("--abcdefghi", "--abcdefgyz", true),
+            ("--abcdefghi", "--abcdefxyz", false),
+            ("--abc", "--abd", true),
+            ("--abc", "--ade", false),
+            ("--ab", "--abcdef", false),
+            ("--abc", "--abcdef", true),
+        ] {
+            assert_eq!(is_misspelled(given, option), is_meant, "{given} {option}");
+        }
+    }
+
+    #[test]
     fn no_tip_is_shown_that_fails_and_what_was_meant_is_told() {
         for (line, tip) in [
             (

@@ -71,5 +71,8 @@ mod tests {
         assert_eq!(in_words(Some("instance_busy"), 4), ": 4 other jobs of its tool run");
         assert_eq!(in_words(Some("instance_busy"), 1), ": another job of its tool runs");
         assert_eq!(in_words(None, 0), "");
+        let closed = ": its host begins nothing while its journal cannot be written";
+        assert_eq!(in_words(Some("admission_closed"), 1), closed);
+        assert_eq!(in_words(Some("instance_reloading"), 1), ": its worker is started anew");
     }
 }
