@@ -126,13 +126,11 @@ fn a_configuration_that_a_run_refuses_is_an_error_where_the_tool_is_installed() 
     manifest["code"]["actions"] =
         json!([{"name": "greet", "arguments": {"type": "object", "properties": {}}}]);
     fs::write(&path, manifest.to_string()).expect("written");
+    let _ = world.install_executable("other", "echo", &json!({"say": {"argv": ["hi"]}}));
     let flow = |config: &str| {
         let config = format!("capabilities: {{greeter: {{config: {config}}}}}\n");
-        put(
-            &world,
-            "flow.yaml",
-            &format!("name: f\n{config}nodes:\n  a: {{capability: greeter, action: greet}}\n"),
-        );
+        let nodes = "nodes:\n  z: {capability: other}\n  a: {capability: greeter, action: greet}\n";
+        put(&world, "flow.yaml", &format!("name: f\n{config}{nodes}"));
     };
     flow("{greeting: 5}");
     let verdict = world.run(&["validate", "flow.yaml", "--json"]).expect(1).json();

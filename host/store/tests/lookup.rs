@@ -97,6 +97,10 @@ async fn rows_are_selected_by_time_capability_node_and_status() {
     waited.ts = Timestamp::from_micros(base + 2 * 3600 * second);
     journal.commit(Commit::telling().row(waited)).await.expect("a row that waited");
     run_through(&journal, JobStatus::Failed).await;
+    // How a cancel ended says nothing of its job.
+    let phase = json!({"from": "cooperative", "to": "failed"}).as_object().cloned().expect("an object");
+    let phase = JournalRow::new(EventType::CancelPhaseChanged, phase);
+    journal.commit(Commit::telling().row(phase)).await.expect("written");
     let odd =
         "INSERT INTO journal (event_id, ts, event_type, payload) VALUES ('odd', '1', 'x', '{\"to\": NaN}')";
     rusqlite::Connection::open(dir.path().join(JOURNAL_FILE))
