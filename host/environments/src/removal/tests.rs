@@ -224,7 +224,7 @@ async fn with_a_tool_go_its_environment_where_nobody_else_lives_and_the_adapters
     let adapter = |file: &str, class: &str, env_name: &str| {
         let manifest = serde_json::json!({
             "unit": "adapter", "name": format!("m.{class}"), "task_name": "t", "module": "m", "class": class,
-            "conda_env": env_name,
+            "conda_env": env_name, "generated_at": "2026-01-01T00:00:00",
         });
         let path = data.path().join("manifests").join(file);
         std::fs::write(&path, manifest.to_string()).expect("written");
