@@ -152,7 +152,7 @@ impl Redaction {
         if self.values.is_empty() {
             return Some(body);
         }
-        serde_json::from_value(self.value(serde_json::to_value(body).ok()?)).ok()
+        self.typed(serde_json::to_value(body).ok()?).ok()
     }
 
     /// The detail that it tells, likewise, and the methods that it lists.
@@ -187,7 +187,15 @@ impl Redaction {
         if self.values.is_empty() {
             return serde_json::from_slice(&json);
         }
-        serde_json::from_value(self.value(serde_json::from_slice(&json)?))
+        self.typed(serde_json::from_slice(&json)?)
+    }
+
+    /// A number that holds a secret becomes text; where it can be a number alone, as a share that is done, it is 0: nothing that
+    /// a tool says is lost for it.
+    fn typed<T: DeserializeOwned>(&self, said: Value) -> serde_json::Result<T> {
+        let as_text = |struck: Cow<'_, str>| struck.into_owned().into();
+        serde_json::from_value(self.value(said.clone(), &as_text))
+            .or_else(|_| serde_json::from_value(self.value(said, &|_| 0.into())))
     }
 
     /// What may be shown of it: JSON stays JSON.
@@ -195,7 +203,8 @@ impl Redaction {
         if self.values.is_empty() {
             return said.0.clone();
         }
-        let words = self.read::<Value>(said).map(|value| value.to_string());
+        let json: serde_json::Result<Value> = serde_json::from_slice(&long_numbers_as_text(&said.0));
+        let words = json.map(|value| self.value(value, &|struck| struck.into_owned().into()).to_string());
         words.unwrap_or_else(|_| self.words(said)).into()
     }
 
@@ -369,17 +378,19 @@ impl Redaction {
         Cow::Owned(out)
     }
 
-    fn value(&self, value: Value) -> Value {
+    /// `of_number` makes of a number that was struck what it is shown as.
+    fn value(&self, value: Value, of_number: &dyn Fn(Cow<'_, str>) -> Value) -> Value {
         match value {
             Value::String(text) => Value::String(self.text(&text).into_owned()),
             Value::Number(number) => match self.text(&number.to_string()) {
-                Cow::Owned(struck) => struck.into(),
+                struck @ Cow::Owned(_) => of_number(struck),
                 Cow::Borrowed(_) => Value::Number(number),
             },
-            Value::Array(items) => items.into_iter().map(|item| self.value(item)).collect(),
+            Value::Array(items) => items.into_iter().map(|item| self.value(item, of_number)).collect(),
             Value::Object(map) => {
-                let struck =
-                    |(name, value): (String, Value)| (self.text(&name).into_owned(), self.value(value));
+                let struck = |(name, value): (String, Value)| {
+                    (self.text(&name).into_owned(), self.value(value, of_number))
+                };
                 map.into_iter().map(struck).collect()
             }
             other => other,

@@ -309,6 +309,23 @@ fn left_of(secret: &str, shown: &str) -> Option<String> {
     runs.find(is_shown).map(|run| run.iter().collect())
 }
 
+/// What can be a number alone stays one.
+#[test]
+fn no_report_and_no_failure_is_lost_for_a_secret_in_a_number() {
+    let redaction = Redaction::of(json!({"K": "33333333"}).as_object().expect("an object"));
+    let said = |text: &str| Said::new(text.as_bytes().to_vec());
+    let report = r#"{"job_id": null, "progress": 0.3333333333333333, "message": "33333333 m"}"#;
+    let report: cjm_wire::link::ProgressReport = redaction.read(&said(report)).expect("a report");
+    assert_eq!((report.progress, report.message.as_str()), (0.0, "[secret] m"));
+    let failure = r#"{"_job_error": {"category": "transient", "message": "m", "retriable": true,
+                      "retry_after_seconds": 0.3333333333333333}}"#;
+    let failure = redaction.failure(&said(failure)).expect("a failure").job_error;
+    assert_eq!((failure.message.as_str(), failure.retry_after_seconds), ("m", Some(0.0)));
+    let account = r#"{"event_type": "cache_hit", "payload": {"n": 133333333}}"#;
+    let account: cjm_wire::http::Account = redaction.read(&said(account)).expect("an account");
+    assert_eq!(account.payload["n"], "1[secret]", "where it may be anything it is told what it was");
+}
+
 #[test]
 fn wherever_a_text_was_cut_nothing_of_a_value_is_left_beside_the_cut_or_before_or_behind_it() {
     let secrets = [
