@@ -544,9 +544,17 @@ class Frames(unittest.TestCase):
             os.close(self.descriptor)
             return found
 
-        for use in ("read", "read on", "send"):
+        def closed_after_the_look(channel):
+            os.close(channel._descriptor)
+            return True
+
+        for use in ("read", "read on", "send", "send at that moment"):
             with self.subTest(use=use):
                 self.setUp()
+                if use == "send at that moment":
+                    with mock.patch.object(frames.Channel, "_is_channels", closed_after_the_look), self.ends():
+                        self.channel.send(frames.RESULT, 1, b"x")
+                    continue
                 if use == "read on":
                     self.announce(large)
                     # The kernel itself refuses the rest: what another function raised would be a handler's.
