@@ -281,6 +281,14 @@ async fn what_fails_in_initialize_is_a_refused_configuration_only_where_it_is_ab
         json!({"detail": message, "_job_error": error})
     };
     let plain = |words: &str| json!({"detail": words});
+    let mut named = said("user_input", "WrongConfiguration('a')", "a");
+    named["_job_error"]["fields_invalid"] = json!(["level"]);
+    let refused = refused_in_initialize(400, &named).await;
+    assert_eq!(
+        refused.details().fields_invalid.as_deref(),
+        Some(&["level".to_owned()][..]),
+        "the keys that it says are wrong"
+    );
     for (status, answer, is_refusal, words) in [
         (400, said("user_input", "ValueError('a')", "a"), true, "configuration: ValueError: a"),
         (400, said("user_input", "UserInputError('a')", "a"), true, "configuration: a"),
