@@ -544,15 +544,12 @@ class Frames(unittest.TestCase):
             os.close(self.descriptor)
             return found
 
-        def closed_after_the_look(channel):
-            os.close(channel._descriptor)
-            return True
-
         for use in ("read", "read on", "send", "send at that moment"):
             with self.subTest(use=use):
                 self.setUp()
                 if use == "send at that moment":
-                    with mock.patch.object(frames.Channel, "_is_channels", closed_after_the_look), self.ends():
+                    closes = mock.patch.object(frames.Channel, "_is_channels", lambda channel: not os.close(self.descriptor))
+                    with closes, self.ends():
                         self.channel.send(frames.RESULT, 1, b"x")
                     continue
                 if use == "read on":
