@@ -8,7 +8,7 @@
 //! line, and as what begins one at the end of a line. Values and lines shorter than [`SECRET_BYTES_MIN`] would strike out innocent words and are left; whoever sets such
 //! a one is told by [`is_struck_out`].
 
-use crate::bare::{Letter, readings};
+use crate::bare::{Letter, readings, spellings};
 use crate::line_end;
 use crate::secret_parts::{Parts, Rows};
 use bytes::Bytes;
@@ -27,8 +27,9 @@ use std::ops::Range;
 pub const SECRET_BYTES_MIN: usize = 8;
 /// Shortest part of a value that is struck out where a text was cut through it.
 const PART_BYTES_MIN: usize = 4;
-/// Most that quoting makes of one letter: a pair of surrogates, each with eight backslashes in front of it.
-const QUOTED_BYTES_MAX: usize = 2 * (8 + 5);
+/// Most that quoting makes of one letter: four bytes, each with eight backslashes in front of it. A pair of surrogates, or
+/// what addresses in one another make of a byte, is less.
+const QUOTED_BYTES_MAX: usize = 4 * (8 + 3);
 /// Most methods that are taken of a list of them, and most of the name of one.
 const METHODS_MAX: usize = 32;
 const METHOD_BYTES_MAX: usize = 100;
@@ -86,41 +87,34 @@ pub(crate) struct Redaction {
     rows: Rows<PART_BYTES_MIN>,
     /// The same without their escapes, and as each reader of an address has them.
     bare: Parts<char>,
+    /// Letters of the longest of them, as it is.
+    letters_max: usize,
     /// What the text of a value may have instead of it.
     quotes: &'static [char],
 }
 
 impl Redaction {
     pub(crate) fn of(secrets: &Map<String, Value>) -> Self {
+        let secrets = secrets.values().filter_map(Value::as_str);
+        let each_line = secrets.flat_map(|secret| std::iter::once(secret).chain(secret.split(['\n', '\r'])));
+        let as_they_are: Vec<&str> = each_line.map(str::trim).filter(|value| is_struck_out(value)).collect();
         let mut values = Vec::new();
-        for secret in secrets.values().filter_map(Value::as_str) {
-            for value in std::iter::once(secret).chain(secret.split(['\n', '\r'])) {
-                let value = value.trim();
-                if !is_struck_out(value) {
-                    continue;
-                }
-                let quoted = Value::from(value).to_string();
-                let escaped = quoted[1..quoted.len() - 1].to_owned();
-                values.extend([ascii_only(&escaped), escaped, value.to_owned()]);
-            }
+        for value in &as_they_are {
+            let quoted = Value::from(*value).to_string();
+            let escaped = quoted[1..quoted.len() - 1].to_owned();
+            values.extend([ascii_only(&escaped), escaped, (*value).to_owned()]);
         }
         values.sort_unstable_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         values.dedup();
-        let without = |letters: Vec<Letter>| letters.iter().map(|letter| letter.character).collect();
-        let mut bare: Vec<Vec<char>> = values.iter().flat_map(|value| readings(value)).map(without).collect();
+        let mut bare: Vec<Vec<char>> = as_they_are.iter().flat_map(|value| spellings(value)).collect();
         bare.sort_unstable();
         bare.dedup();
-        // As Python shows bytes, each is a character of its own: `b'p\xc3\xa4ss'`.
-        let as_bytes =
-            |letters: &Vec<char>| letters.iter().collect::<String>().bytes().map(char::from).collect();
-        let of_bytes: Vec<Vec<char>> =
-            bare.iter().filter(|letters| !letters.iter().all(char::is_ascii)).map(as_bytes).collect();
-        bare.extend(of_bytes);
         bare.retain(|value| value.iter().map(|letter| letter.len_utf8()).sum::<usize>() >= SECRET_BYTES_MIN);
         let (parts, rows) = (Parts::of(&values), Rows::of(&values));
         let has_blank = values.iter().any(|value| value.contains(' '));
         let quotes = if has_blank { &QUOTES } else { &QUOTES[..2] };
-        Self { parts, rows, bare: Parts::of(&bare), quotes, values }
+        let letters_max = as_they_are.iter().map(|value| value.chars().count()).max().unwrap_or(0);
+        Self { parts, rows, bare: Parts::of(&bare), letters_max, quotes, values }
     }
 
     /// The words, as text.
@@ -272,7 +266,7 @@ impl Redaction {
         let before = long_enough(before).unwrap_or(0).max(self.escaped_before(head));
         let behind = long_enough(behind).unwrap_or(0).max(self.escaped_behind(rest));
         // A whole value of which only the end, or the beginning, went with the cut would be known by nobody.
-        let window = self.window().max(self.parts.longest());
+        let window = self.window();
         let head = &head[head.len().saturating_sub(before + window)..];
         let rest = &rest[..rest.len().min(behind + window)];
         let at = head.len() - before;
@@ -316,8 +310,9 @@ impl Redaction {
         let ends = (window.len() - of_escape..window.len()).filter(is_begin);
         let ends = ends.chain(window.contains(self.quotes).then_some(window.len()));
         let struck = ends.flat_map(|end| readings(&window[..end])).filter_map(|letters| {
-            let length = long_enough(self.bare.at_end(&letters, |letter| letter.character))?;
-            Some(window.len() - letters[letters.len() - length].begin)
+            let length = self.bare.at_end(&letters, |letter| letter.character);
+            let part = &letters[letters.len() - length..];
+            is_long_enough(part).then(|| window.len() - part[0].begin)
         });
         struck.max().unwrap_or(0)
     }
@@ -327,22 +322,23 @@ impl Redaction {
         let window = &rest[..rest.len().min(self.window())];
         let end = std::str::from_utf8(window).map_or_else(|error| error.valid_up_to(), str::len);
         let Ok(window) = std::str::from_utf8(&window[..end]) else { return 0 };
-        let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(is_of_escape).count();
+        let ends_escape = |byte: &u8| is_of_escape(byte) || matches!(byte, b'n' | b'r' | b't');
+        let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(ends_escape).count();
         if skipped_max == 0 && !window.contains(self.quotes) {
             return 0;
         }
         let readings = (0..=skipped_max)
             .flat_map(|skipped| readings(&window[skipped..]).map(move |letters| (skipped, letters)));
         let struck = readings.filter_map(|(skipped, letters)| {
-            let length = long_enough(self.bare.at_beginning(&letters, |letter| letter.character))?;
-            Some(skipped + letters[length - 1].end)
+            let length = self.bare.at_beginning(&letters, |letter| letter.character);
+            is_long_enough(&letters[..length]).then(|| skipped + letters[length - 1].end)
         });
         struck.max().unwrap_or(0)
     }
 
     /// In so many bytes stands all of a value, however it is quoted.
     fn window(&self) -> usize {
-        self.bare.longest() * QUOTED_BYTES_MAX
+        self.letters_max * QUOTED_BYTES_MAX
     }
 
     /// The text without the parts of values that stand at any of the marks which say that it was cut.
@@ -445,6 +441,11 @@ fn valid_utf8(bytes: &[u8]) -> &str {
 /// A part that is not any word's.
 fn long_enough(length: usize) -> Option<usize> {
     Some(length).filter(|length| *length >= PART_BYTES_MIN)
+}
+
+/// The same of letters: their bytes count, however they are written.
+fn is_long_enough(letters: &[Letter]) -> bool {
+    letters.iter().map(|letter| letter.character.len_utf8()).sum::<usize>() >= PART_BYTES_MIN
 }
 
 /// As writers do that write ASCII alone: every other character by its number.

@@ -38,7 +38,9 @@ fn values_are_struck_out_with_the_escapes_of_any_writer() {
     let secrets = json!({"A": "Abc/dEf+ghi==12", "B": "pässwört-😀-lang", "C": "it's-a-\"q\"-Hunter3",
                          "D": "pass\\word-Hunter2", "E": "tab\there-Hunter4",
                          "F": "correct horse battery ghi", "G": "p%40ss%2Fword-Hunter5",
-                         "H": "100%abcdefghi", "I": "a%2Fghi-sale-of-50%"});
+                         "H": "100%abcdefghi", "I": "a%2Fghi-sale-of-50%",
+                         "J": "new/x-Hunter6", "K": "back\u{8}space-Hunter7",
+                         "L": "\\x41b\\\\new/x-Hunter6", "M": "\\ud83d\u{f123}-Hunter8"});
     let redaction = Redaction::of(secrets.as_object().expect("an object"));
     for said in [
         r#"{"t": "Abc\/dEf+ghi==12"}"#,
@@ -59,6 +61,17 @@ fn values_are_struck_out_with_the_escapes_of_any_writer() {
         "401 for https://x/?key=p%2540ss%252Fword-Hunter5",
         "401 for https://x/?key=p%252540ss%25252Fword-Hunter5",
         r#"401 for \"https:\/\/x\/?key=p%2540ss%252Fword-Hunter5\""#,
+        // What is in an address may have escapes of its own.
+        "401 for https://x/?json=%22p%5Cu00e4ssw%5Cu00f6rt-%5Cud83d%5Cude00-lang%22",
+        "401 for https://x/?json=%22p%C3%A4ssw%5Cu00f6rt-%F0%9F%98%80-lang%22",
+        "401 for https://x/?bytes=b%27p%5Cxc3%5Cxa4ssw%5Cxc3%5Cxb6rt-%5Cxf0%5Cx9f%5Cx98%5Cx80-lang",
+        "401 for https://x/?key=tab%5Cthere-Hunter4",
+        "401 for https://x/?json=tab%255C%255Cthere-Hunter4",
+        r"401 for https://x/?dir=C:%5C%5Cnew%5C%2Fx-Hunter6",
+        r"401 for https://x/?dir=%5Cu005cx41b%5C%5Cnew%2Fx-Hunter6",
+        r"401 for C:\\new\/x-Hunter6",
+        r"{'v': 'back\\bspace-Hunter7'}",
+        r"401 for https://x/?json=%5C%5Cud83d%5Cuf123-Hunter8",
         r"401 for p@ss\/word-Hunter5",
         "k=100%25abcdefghi",
         "k=a%252Fghi-sale-of-50%2541&more",
@@ -96,12 +109,11 @@ fn of_values_that_overlap_each_other_or_a_cut_nothing_is_left() {
         assert_eq!(shown, format!("it is {} here", cut::mark(5 + whole.len())));
     }
     let signs = format!("abcd{}abcd", "\\".repeat(300));
-    let shown = struck(json!({"A": signs}), &format!("it is {signs}{cut} here"));
-    assert_eq!(
-        shown,
-        format!("it is {} here", cut::mark(5 + signs.len())),
-        "it has few letters and many bytes"
-    );
+    for written in [signs.clone(), signs.replace('\\', "%5C")] {
+        let shown = struck(json!({"A": signs}), &format!("it is {written}{cut} here"));
+        let gone = format!("it is {} here", cut::mark(5 + written.len()));
+        assert_eq!(shown, gone, "it has few letters and many bytes");
+    }
     let behind = json!({"A": "hunter12hunter12", "C": "-----KEY-----"});
     assert_eq!(
         struck(behind.clone(), &format!("it is {cut}hunter12hunter12 here")),
@@ -249,7 +261,8 @@ fn no_half_of_a_secret_is_left_where_the_middle_of_a_record_was_taken_out() {
             "tok-1[1 bytes dropped here] tok-1[2 bytes dropped here]",
             "[6 bytes dropped here] [7 bytes dropped here]",
         ),
-        ("tok-12345678-é[1 bytes dropped here]tok-12345678-é", "[secret][1 bytes dropped here][secret]"),
+        // The first letter behind a cut may be what ended an escape.
+        ("tok-12345678-é[1 bytes dropped here]tok-12345678-é", "[secret][16 bytes dropped here]"),
         // However it was quoted, and where the cut fell into an escape.
         (r"tok-12345678-\\u00[1 bytes dropped here]", "[19 bytes dropped here]"),
         (r"[1 bytes dropped here]5678-\\u00e9.", "[13 bytes dropped here]."),
@@ -260,50 +273,93 @@ fn no_half_of_a_secret_is_left_where_the_middle_of_a_record_was_taken_out() {
     }
 }
 
-/// How writers show a text: as it is, as JSON, as Python, and each of them in another.
-fn written(secret: &str) -> Vec<String> {
-    let json = |text: &str| {
-        let quoted = Value::from(text).to_string();
-        quoted[1..quoted.len() - 1].to_owned()
+/// Random secrets, each as one random writer of another's text has it, and cut in one place.
+const SECRETS_TRIED: usize = 4_000;
+
+/// What quotes a text.
+type Writer = fn(&str) -> String;
+
+/// Those that are known, each of which may write what another has written.
+const WRITERS: [Writer; 6] = [json, json_ascii, python, python_bytes, address, address_plus];
+
+fn json(text: &str) -> String {
+    let quoted = Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+fn json_ascii(text: &str) -> String {
+    ascii_only(&json(text))
+}
+
+/// Python's `repr`: it shows what can be printed.
+fn python(text: &str) -> String {
+    let quoted = |letter: char| match letter {
+        '\\' | '\'' => format!("\\{letter}"),
+        '\n' => r"\n".to_owned(),
+        '\r' => r"\r".to_owned(),
+        '\t' => r"\t".to_owned(),
+        ' '..='~' | '¡'..='ÿ' | 'а'..='я' | '“' => letter.to_string(),
+        ..'\u{100}' => format!("\\x{:02x}", letter as u32),
+        ..'\u{10000}' => format!("\\u{:04x}", letter as u32),
+        _ => format!("\\U{:08x}", letter as u32),
     };
-    let python: String = json(secret)
+    text.chars().map(quoted).collect()
+}
+
+/// The same of bytes: it shows each that is no letter of ASCII by its number.
+fn python_bytes(text: &str) -> String {
+    let bytes: String = python(&text.bytes().map(char::from).collect::<String>());
+    bytes
         .chars()
-        .map(|letter| if letter.is_ascii() { letter.into() } else { format!("\\U{:08X}", letter as u32) })
-        .collect();
-    let bytes: String = secret
-        .bytes()
-        .map(|byte| if byte.is_ascii() { char::from(byte).into() } else { format!("\\x{byte:02x}") })
-        .collect();
-    let address = |byte: u8| match byte {
-        b' ' => "+".to_owned(),
+        .map(|byte| if byte.is_ascii() { byte.into() } else { format!("\\x{:02x}", byte as u32) })
+        .collect()
+}
+
+fn address(text: &str) -> String {
+    let quoted = |byte: u8| match byte {
+        b'_' | b'.' | b'-' | b'~' | b'/' => char::from(byte).into(),
         _ if byte.is_ascii_alphanumeric() => char::from(byte).into(),
         _ => format!("%{byte:02X}"),
     };
-    let address: String = secret.bytes().map(address).collect();
-    let once = json(&ascii_only(&json(secret)));
-    vec![
-        secret.to_owned(),
-        json(secret),
-        ascii_only(secret),
-        json(&json(&once)),
-        once,
-        json(&python),
-        address,
-        python,
-        bytes,
-    ]
+    text.bytes().map(quoted).collect()
 }
 
-/// Runs of five letters of the value that are still there, in any spelling.
+fn address_plus(text: &str) -> String {
+    address(text).replace('/', "%2f").replace("%20", "+")
+}
+
+/// How writers show a text: as it is, as JSON, as Python, as an address, and each of them in another.
+fn written(secret: &str) -> Vec<String> {
+    let mut nested: Vec<Vec<Writer>> = WRITERS.iter().map(|writer| vec![*writer]).collect();
+    nested.extend([
+        vec![],
+        vec![json_ascii, json],
+        vec![json_ascii, address],
+        vec![python, address_plus],
+        vec![python_bytes, address],
+        vec![python_bytes, json],
+        vec![address, address],
+        vec![json, json_ascii, json],
+        vec![json_ascii, json, address],
+        vec![json_ascii, address, json],
+        vec![address, address_plus, address],
+    ]);
+    let text = |writers: &Vec<Writer>| writers.iter().fold(secret.to_owned(), |text, writer| writer(&text));
+    nested.iter().map(text).collect()
+}
+
+/// What is longer than four bytes of the value and is still there, in any spelling.
 fn left_of(secret: &str, shown: &str) -> Option<String> {
     let letters = |text: &str| {
         let characters = |letters: Vec<Letter>| letters.iter().map(|letter| letter.character).collect();
         readings(text).map(characters).collect::<Vec<Vec<char>>>()
     };
-    let as_bytes = |letters: &Vec<char>| letters.iter().collect::<String>().bytes().map(char::from).collect();
-    let (shown, mut secret) = (letters(shown), letters(secret));
-    secret.extend(secret.iter().map(as_bytes).collect::<Vec<_>>());
-    let mut runs = secret.iter().flat_map(|run| run.windows(PART_BYTES_MIN + 1));
+    let (shown, secret) = (letters(shown), letters(secret));
+    let bytes = |run: &[char]| run.iter().map(|letter| letter.len_utf8()).sum::<usize>();
+    let run =
+        |letters: &'_ [char]| (1..=letters.len()).find(|length| bytes(&letters[..*length]) > PART_BYTES_MIN);
+    let begins = secret.iter().flat_map(|letters| (0..letters.len()).map(move |at| &letters[at..]));
+    let mut runs = begins.filter_map(|letters| Some(&letters[..run(letters)?]));
     let is_shown =
         |run: &&[char]| shown.iter().any(|shown| shown.windows(run.len()).any(|there| there == *run));
     runs.find(is_shown).map(|run| run.iter().collect())
@@ -336,6 +392,9 @@ fn wherever_a_text_was_cut_nothing_of_a_value_is_left_beside_the_cut_or_before_o
         "a\\b/c\td-Hunter2",
         "p%40s s%2Fw-+Hunter2",
         "ÄÖÜäöüßéèêëàáâãåæçñ",
+        "kx\\tR9\\nQz81pw",
+        "\\u00e4-\\x41-\\\\b\u{a0}ö-Qz81pw",
+        "kÜ§9ä-Qz81pw",
     ];
     for secret in secrets {
         let redaction = Redaction::of(json!({"S": secret}).as_object().expect("an object"));
@@ -369,6 +428,46 @@ fn wherever_a_text_was_cut_nothing_of_a_value_is_left_beside_the_cut_or_before_o
                     assert_eq!(left_of(secret, &shown), None, "{head}|{rest} is cut to {shown}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn a_value_of_any_letters_is_struck_out_by_whichever_writers_it_went_through() {
+    const LETTERS: &str = "\\\\\\%%%+ nrtbfxuU05C4aed8\"'/\u{a0}äö£Ãé😀п\u{1}\u{7f}\u{3000}&~“";
+    let letters: Vec<char> = LETTERS.chars().collect();
+    // Always the same numbers, of Knuth's generator.
+    let mut state = 1_u64;
+    let mut below = |end: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % end
+    };
+    let mut tried = 0;
+    while tried < SECRETS_TRIED {
+        let secret: String = (0..10 + below(12)).map(|_| letters[below(letters.len())]).collect();
+        let secret = secret.trim();
+        let writers: Vec<Writer> = (0..below(4)).map(|_| WRITERS[below(WRITERS.len())]).collect();
+        let before = ["", "k=", "\"", "\\", "C:\\", "-"][below(6)];
+        let behind = ["", "\"", " ok", "&x=1", "'", "next", "\n"][below(7)];
+        // Some are too short without their backslashes, also with one in front.
+        if spellings(secret).any(|letters| letters.len() < SECRET_BYTES_MIN) {
+            continue;
+        }
+        tried += 1;
+        let written = format!("{before}{secret}{behind}");
+        let written = writers.iter().fold(written, |text, writer| writer(&text));
+        let redaction = Redaction::of(json!({"S": secret}).as_object().expect("an object"));
+        assert!(redaction.text(&written).contains(MARK), "{secret:?} in {written:?}");
+        let (head, rest) = written.split_at(written.floor_char_boundary(below(written.len() + 1)));
+        let cut = cut::mark(7);
+        for said in [
+            written.clone(),
+            format!("it is {head}{cut}"),
+            format!("{cut}{rest} it is"),
+            format!("it is {head}{cut}{rest} it is"),
+        ] {
+            let shown = redaction.text(&said);
+            assert_eq!(left_of(secret, &shown), None, "{secret:?} in {said:?} is {shown:?}");
         }
     }
 }
