@@ -81,9 +81,22 @@ pub struct ResourceShortfall {
     /// Which resource.
     pub resource: Resource,
     /// MB needed, when known.
+    #[serde(default, deserialize_with = "amount")]
     pub needed: Option<f64>,
     /// MB available, when known.
+    #[serde(default, deserialize_with = "amount")]
     pub available: Option<f64>,
+}
+
+/// A number that a tool tells of seconds or MB: a negative one, or one that is none, says nothing.
+fn amount<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.filter(|told| is_amount(*told)))
+}
+
+/// Whether it may be one of seconds or MB.
+#[must_use]
+pub fn is_amount(told: f64) -> bool {
+    told.is_finite() && !told.is_sign_negative()
 }
 
 /// The ancestor's failure object, key for key.
@@ -102,7 +115,7 @@ pub struct JobError {
     #[serde(default)]
     pub traceback: Option<String>,
     /// Seconds the tool asks to wait before a retry.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "amount")]
     pub retry_after_seconds: Option<f64>,
     /// Names of the arguments that were wrong.
     #[serde(default)]
@@ -315,6 +328,32 @@ mod tests {
         assert_eq!(serde_json::to_string(&body).expect("writes"), text);
         let integer_needed = text.replace("9000.0", "9000");
         assert_eq!(serde_json::from_str::<JobErrorBody>(&integer_needed).expect("integers too"), body);
+    }
+
+    #[test]
+    fn a_number_of_a_failure_that_is_no_amount_is_none() {
+        for (told, read) in [
+            ("-1", None),
+            ("-0.0", None),
+            ("-1e300", None),
+            ("null", None),
+            ("0", Some(0.0)),
+            ("2.5", Some(2.5)),
+        ] {
+            let text = format!(
+                r#"{{"_job_error":{{"category":"resource","message":"r","retriable":true,"retry_after_seconds":{told},"resource_shortfall":{{"resource":"disk_mb","needed":{told},"available":{told}}}}}}}"#
+            );
+            let error = serde_json::from_str::<JobErrorBody>(&text).expect(told).job_error;
+            let shortfall = ResourceShortfall { resource: Resource::Disk, needed: read, available: read };
+            assert_eq!(
+                (error.retry_after_seconds, error.resource_shortfall),
+                (read, Some(shortfall)),
+                "{told}"
+            );
+        }
+        let short = serde_json::from_str::<ResourceShortfall>(r#"{"resource":"disk_mb"}"#).expect("reads");
+        assert_eq!((short.needed, short.available), (None, None), "what is not told is none");
+        assert!(!is_amount(f64::INFINITY) && !is_amount(f64::NAN));
     }
 
     #[test]

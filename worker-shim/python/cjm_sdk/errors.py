@@ -474,10 +474,10 @@ def _shortfall(value):
 
 
 def _number(value):
-    """The number as JSON can have it, or None."""
+    """The number of seconds or MB as JSON can have it, or None."""
     is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_real:
         return None
     number = int.__pos__(value) if isinstance(value, int) else float.__pos__(value)
-    # None that is no number, and none of more digits than are written.
-    return number if float(number) - float(number) == 0 else None
+    # None that is no number, none of more digits than are written, and none that is negative.
+    return number if float(number) - float(number) == 0 and number >= 0 else None

@@ -85,7 +85,7 @@ class Described(unittest.TestCase):
             return json.loads(encode.plain_bytes(errors.job_error(caught, "tool")))
 
     def test_seconds_are_a_number_or_none(self):
-        unfit = (True, "2", float("nan"), float("inf"), 10**5000)
+        unfit = (True, "2", float("nan"), float("inf"), 10**5000, -1, -0.5)
         for given, told in [(2.5, 2.5), (0, 0), *((value, None) for value in unfit)]:
             said = self.described(TransientError("later", retry_after_seconds=given))
             self.assertEqual(said["retry_after_seconds"], told, given)
@@ -97,6 +97,7 @@ class Described(unittest.TestCase):
             (SimpleNamespace(**full), full),
             (dict(full, needed="5", available=True), dict(full, needed=None, available=None)),
             (dict(full, needed=float("nan"), more=1), dict(full, needed=None)),
+            (dict(full, needed=-5), dict(full, needed=None)),
             ({"resource": "disk_mb"}, {"resource": "disk_mb", "needed": None, "available": None}),
             (dict(full, resource="patience"), None),
             ({}, None),

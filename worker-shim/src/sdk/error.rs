@@ -1,7 +1,7 @@
 //! How a capability in Rust says that a call failed, and how that becomes the wire's error object.
 
 use cjm_wire::channel::CallFailure;
-use cjm_wire::error::{ErrorCategory, JobError, ResourceShortfall};
+use cjm_wire::error::{ErrorCategory, JobError, ResourceShortfall, is_amount};
 
 /// A failed call. Made by the constructor of its category; the category decides who is asked to do something
 /// about it.
@@ -89,7 +89,7 @@ impl ToolError {
     /// Says how long to wait before another attempt, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: f64) -> Self {
-        self.details.retry_after_seconds = Some(seconds).filter(|seconds| seconds.is_finite());
+        self.details.retry_after_seconds = Some(seconds).filter(|seconds| is_amount(*seconds));
         self
     }
 
