@@ -34,7 +34,7 @@ const QUOTED_BYTES_MAX: usize = 4 * (8 + 3);
 const METHODS_MAX: usize = 32;
 const METHOD_BYTES_MAX: usize = 100;
 /// What an escape begins with: that of a text, or that of an address; and what an address has for a blank.
-const QUOTES: [char; 3] = ['\\', '%', '+'];
+const QUOTES: [u8; 3] = [b'\\', b'%', b'+'];
 /// What stands in its place.
 const MARK: &str = "[secret]";
 
@@ -90,7 +90,7 @@ pub(crate) struct Redaction {
     /// Letters of the longest of them, as it is.
     letters_max: usize,
     /// What the text of a value may have instead of it.
-    quotes: &'static [char],
+    quotes: [u8; 3],
 }
 
 impl Redaction {
@@ -112,7 +112,7 @@ impl Redaction {
         bare.retain(|value| value.iter().map(|letter| letter.len_utf8()).sum::<usize>() >= SECRET_BYTES_MIN);
         let (parts, rows) = (Parts::of(&values), Rows::of(&values));
         let has_blank = values.iter().any(|value| value.contains(' '));
-        let quotes = if has_blank { &QUOTES } else { &QUOTES[..2] };
+        let quotes = if has_blank { QUOTES } else { [b'\\', b'%', b'%'] };
         let letters_max = as_they_are.iter().map(|value| value.chars().count()).max().unwrap_or(0);
         Self { parts, rows, bare: Parts::of(&bare), letters_max, quotes, values }
     }
@@ -209,7 +209,7 @@ impl Redaction {
             let places = self.parts.places(struck.as_bytes(), |byte| *byte);
             struck = without_places(&struck, places).map_or(struck, Cow::Owned);
         }
-        if struck.contains(self.quotes)
+        if self.may_quote(&struck)
             && let Some(without) = without_places(&struck, self.escaped_places(&struck))
         {
             struck = Cow::Owned(without);
@@ -246,7 +246,7 @@ impl Redaction {
         let is_long = |place: &Range<usize>| place.len() >= SECRET_BYTES_MIN;
         let mut begun = plain.filter(is_long).reduce(both);
         let window = line.ceil_char_boundary(first_end.saturating_sub(self.window()));
-        if line[window..].contains(self.quotes) {
+        if self.may_quote(&line[window..]) {
             for letters in readings(&line[window..]) {
                 let before = letters.partition_point(|letter| window + letter.end < first_end);
                 let places = self.bare.begun(&letters, before + 1, |letter| letter.character);
@@ -283,7 +283,7 @@ impl Redaction {
         let skipped = text.iter().take_while(|byte| is_inside_a_letter(**byte)).count();
         let escaped = || {
             let text = valid_utf8(&text[skipped..]);
-            let places = text.contains(self.quotes).then(|| self.escaped_places(text))?;
+            let places = self.may_quote(text).then(|| self.escaped_places(text))?;
             let places = places.into_iter().map(|place| skipped + place.start..skipped + place.end);
             places.filter(is_there).reduce(both)
         };
@@ -308,7 +308,7 @@ impl Redaction {
         let of_escape = window.bytes().rev().take(QUOTED_BYTES_MAX).take_while(is_of_escape).count();
         let is_begin = |at: &usize| begins_escape(window.as_bytes()[*at]);
         let ends = (window.len() - of_escape..window.len()).filter(is_begin);
-        let ends = ends.chain(window.contains(self.quotes).then_some(window.len()));
+        let ends = ends.chain(self.may_quote(window).then_some(window.len()));
         let struck = ends.flat_map(|end| readings(&window[..end])).filter_map(|letters| {
             let length = self.bare.at_end(&letters, |letter| letter.character);
             let part = &letters[letters.len() - length..];
@@ -324,7 +324,7 @@ impl Redaction {
         let Ok(window) = std::str::from_utf8(&window[..end]) else { return 0 };
         let ends_escape = |byte: &u8| is_of_escape(byte) || matches!(byte, b'n' | b'r' | b't');
         let skipped_max = window.bytes().take(QUOTED_BYTES_MAX).take_while(ends_escape).count();
-        if skipped_max == 0 && !window.contains(self.quotes) {
+        if skipped_max == 0 && !self.may_quote(window) {
             return 0;
         }
         let readings = (0..=skipped_max)
@@ -334,6 +334,14 @@ impl Redaction {
             is_long_enough(&letters[..length]).then(|| skipped + letters[length - 1].end)
         });
         struck.max().unwrap_or(0)
+    }
+
+    /// Whether a text may have something else instead of what is in a value. Most have nothing, so many bytes are looked at at
+    /// once.
+    fn may_quote(&self, text: &str) -> bool {
+        let [one, another, third] = self.quotes;
+        let is_any = |any, byte: &u8| any | (*byte == one) | (*byte == another) | (*byte == third);
+        text.as_bytes().chunks(64).any(|bytes| bytes.iter().fold(false, is_any))
     }
 
     /// In so many bytes stands all of a value, however it is quoted.
