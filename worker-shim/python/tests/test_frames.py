@@ -536,8 +536,7 @@ class Frames(unittest.TestCase):
     # --- what the tool did to the descriptor
 
     def test_a_closed_descriptor_ends_the_process_whoever_uses_it(self):
-        large = frames.READ_AHEAD_BYTES + 1
-        read = os.read
+        large, read = frames.READ_AHEAD_BYTES + 1, os.read
 
         def closed_behind(descriptor, size):
             found = read(descriptor, size)
@@ -548,8 +547,8 @@ class Frames(unittest.TestCase):
             with self.subTest(use=use):
                 self.setUp()
                 if use == "send at that moment":
-                    closes = mock.patch.object(frames.Channel, "_is_channels", lambda channel: not os.close(self.descriptor))
-                    with closes, self.ends():
+                    looks = mock.patch.object(frames.Channel, "_is_channels", lambda channel: not os.close(self.descriptor))
+                    with looks, self.ends():
                         self.channel.send(frames.RESULT, 1, b"x")
                     continue
                 if use == "read on":
