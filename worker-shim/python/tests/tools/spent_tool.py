@@ -127,6 +127,11 @@ class Hopeless(Capability):
         raise error
 
     @action
+    def forget(self):
+        self.kept = None
+        raise UserInputError("forgotten")
+
+    @action
     def overwrite(self, answers=False):
         """Takes from the process what Python itself is used by; with `answers` what answers are made with, too."""
         import builtins
