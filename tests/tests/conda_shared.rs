@@ -292,3 +292,47 @@ fn what_a_killed_force_left_goes_with_its_tool_and_what_list_says_takes_a_rest_a
     assert!(listed.stderr.contains(&step) && !listed.stderr.contains("remove my-env"), "{listed:#?}");
     world.assert_nothing_left();
 }
+
+#[test]
+fn an_environment_whose_installation_failed_stays_its_data_directorys() {
+    let world = World::new();
+    let test = "an_environment_whose_installation_failed_stays_its_data_directorys";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    let (home, ours) = (shared.home().display().to_string(), shared.file("ours").display().to_string());
+    let fail = |data_dir: &str| {
+        shared.both.write("my-tool/my_tool/__init__.py", "raise SystemExit(3)\n");
+        let failed = shared.install(data_dir, &[], 1);
+        assert_eq!(failed["result"], "failed", "{failed}");
+        shared.both.write("my-tool/my_tool/__init__.py", MODULE);
+    };
+    // The first one as well as any later one.
+    for _ in 0..2 {
+        fail("ours");
+        for more in [&[][..], &["--force"]] {
+            let refused = shared.install("theirs", &[&OTHER[..], more].concat(), 1);
+            assert_eq!(refused["error"]["code"], "install.environment_of_another_list", "{refused}");
+            assert!(refused["error"]["message"].to_string().contains(&ours), "{refused}");
+        }
+        assert_eq!(shared.install("ours", &[], 0)["result"], "installed");
+        assert_eq!(shared.call("ours"), home);
+    }
+    // Nor does it go with a copy, which cannot go on with it.
+    let copied = Command::new("cp").arg("-a").args([shared.file("ours"), shared.file("copy")]).status();
+    assert!(copied.is_ok_and(|copied| copied.success()));
+    fail("ours");
+    let told = shared.call("copy");
+    assert!(told.contains(&ours) && told.contains("env_name"), "{told}");
+    let told = shared.call("ours");
+    assert!(told.contains("broken off") && told.contains("install-all"), "{told}");
+    let removed = document(&shared.at("copy", &["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!(removed["environment_removed"], false, "{removed}");
+    assert!(shared.home().exists());
+    assert_eq!(shared.install("ours", &[], 0)["result"], "installed");
+    // Its own removal takes it, also where it is not whole.
+    fail("ours");
+    let removed = document(&shared.at("ours", &["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!(removed["environment_removed"], true, "{removed}");
+    assert!(!shared.home().exists());
+    assert_eq!(shared.install("theirs", &OTHER, 0)["result"], "installed");
+    world.assert_nothing_left();
+}

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// In an environment that is whole: it is removed before anything else of it changes, and written last.
 pub const STAMP_FILE: &str = "cjm-stamp.json";
+/// In one that conda keeps for others too and that is not whole: whose it is, as in its stamp.
+pub const UNFINISHED_FILE: &str = "cjm-unfinished.json";
 
 /// What a note is called, between a dot and this: the name of its environment.
 const NOTE_SUFFIX: &str = ".list";

@@ -1,12 +1,12 @@
 //! Whose an environment is that conda keeps for all data directories of a machine: its stamp names the data directory that
-//! made it, and how.
+//! made it, and how; so does another file in one that is not whole.
 //!
 //! A path alone says nothing: another directory may lie there by now. A directory that was moved is known by its identity,
 //! which a copy has not; where none is known, by what moved along: its link still leads there, and the manifest there speaks
 //! of the same installation as the stamp. Where the very directory is not found, it was moved or removed, which nobody can
 //! tell. A copy runs the same code, so its calls are in nobody's way; it owns nothing, unless it lies where the original was.
 
-use crate::beginning::STAMP_FILE;
+use crate::beginning::{STAMP_FILE, UNFINISHED_FILE, is_whole};
 use crate::plain_path::is_same_file;
 use cjm_platform::files::{read_regular, read_regular_to_string};
 use cjm_wire::manifest::{MANIFEST_BYTES_MAX, Manifest};
@@ -31,7 +31,11 @@ pub struct Holder {
     /// Which directory that was; an older version wrote none down.
     #[serde(default)]
     data_dir_identity: Option<String>,
-    lock_hash: String,
+    /// The hash of what it holds; empty of one that was never whole.
+    pub lock_hash: String,
+    /// Whether it was there before anything of ours, and is somebody's.
+    #[serde(default)]
+    pub is_found: bool,
     #[serde(skip)]
     home: PathBuf,
 }
@@ -47,7 +51,7 @@ pub fn identity_of(folder: &Path) -> Option<String> {
 }
 
 impl Holder {
-    /// Who made the environment at `home`; none where it is not whole, or is one of which no data directory is known.
+    /// Who made the environment at `home`, or began to; none of one of which no data directory is known.
     #[must_use]
     pub fn read(home: &Path) -> Option<Self> {
         Self::read_beside(home, home)
@@ -56,7 +60,8 @@ impl Holder {
     /// As [`Holder::read`], of one whose files lie in `folder` for now.
     #[must_use]
     pub fn read_beside(home: &Path, folder: &Path) -> Option<Self> {
-        let text = read_regular(&folder.join(STAMP_FILE), STAMP_BYTES_MAX).ok()?;
+        let file = if is_whole(folder) { STAMP_FILE } else { UNFINISHED_FILE };
+        let text = read_regular(&folder.join(file), STAMP_BYTES_MAX).ok()?;
         let read: Self = serde_json::from_slice(&text).ok()?;
         Some(Self { home: home.to_owned(), ..read })
     }

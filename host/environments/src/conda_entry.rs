@@ -68,6 +68,8 @@ pub(crate) struct Made {
     pub(crate) former: Option<SetAside>,
     /// Whose it was until now, for people.
     pub(crate) taken_over: Option<String>,
+    /// Whether conda had it before.
+    pub(crate) was_there: bool,
     /// Nobody else changes it until these are dropped.
     pub(crate) places: Vec<PlaceLock>,
 }
@@ -75,7 +77,7 @@ pub(crate) struct Made {
 impl Made {
     /// One of which nothing that was there before went.
     pub(crate) fn kept(interpreter: Interpreter, places: Vec<PlaceLock>) -> Self {
-        Self { interpreter, estimate: None, former: None, taken_over: None, places }
+        Self { interpreter, estimate: None, former: None, taken_over: None, was_there: true, places }
     }
 }
 
@@ -211,7 +213,8 @@ impl Looked {
         }
         let interpreter = interpreter?;
         lead(link, &home)?;
-        Ok(Made { interpreter, estimate, former, taken_over: self.taken_over, places: self.places })
+        let (taken_over, places) = (self.taken_over, self.places);
+        Ok(Made { interpreter, estimate, former, taken_over, was_there: false, places })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Environments that conda keeps for all data directories of a machine: whose one is, where that is another data directory.
 //!
-//! The stamp in it names the data directory that it was made for. That counts until the very directory has it no more: where
+//! The stamp in it names the data directory that it was made for, and so does what stands for the stamp while it is not whole. That counts until the very directory has it no more: where
 //! another one lies in its place, or none, it may have been moved, and its calls run there still.
 
 use crate::error::EnvironmentError;
@@ -57,13 +57,13 @@ pub(crate) fn check_not_of_another(
     Err(EnvironmentError::EnvironmentOfAnotherList { env_name, capability, whence })
 }
 
-/// Whether a link of a data directory leads to an environment of conda's that is its own, or waits for it.
+/// Whether a link of a data directory leads to an environment of conda's that was made for it, or waits for it.
 pub(crate) fn is_own_behind(link: &Path) -> bool {
     let (Ok(home), Some(data_dir)) = (std::fs::read_link(link), link.ancestors().nth(2)) else {
         return false;
     };
     let holder = Holder::read(&home).or_else(|| waiting_for(&home));
-    holder.is_some_and(|holder| holder.is(data_dir))
+    holder.is_some_and(|holder| holder.is(data_dir) && !holder.is_found)
 }
 
 /// The stamp behind `environment`, of `envs/` of a data directory, unless another one has that by now: then nothing is installed

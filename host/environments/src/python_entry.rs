@@ -15,7 +15,7 @@ use crate::interpreters::{Interpreter, choose, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
 use crate::manifests::{keep_from, keep_promises, keep_what_is_not_ours, link_in_words, read_existing};
-use crate::owners::{check_own_environment, is_of_package};
+use crate::owners::{check_own_environment, is_home, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::set_aside::{SetAside, found_in_its_place};
@@ -24,6 +24,8 @@ use crate::steps::WORDS_STEP;
 use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
 use crate::uv::Uv;
+use cjm_catalog::beginning::{Beginning, is_whole};
+use cjm_catalog::elsewhere::Holder;
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
 use cjm_catalog::plain_path::as_written_before;
 use cjm_wire::capabilities_file::Entry;
@@ -230,7 +232,8 @@ impl<'a> PythonEntry<'a> {
         self.take_from_calls(before.as_ref(), check_unused)?;
         (reporter.step)(Step::Environment);
         let made = self.environment(tools, of_conda, force, before.as_ref(), reporter).await?;
-        let Made { places: _places, interpreter, estimate, former: former_of_conda, taken_over } = made;
+        self.say_whose(made.was_there)?;
+        let Made { places: _places, interpreter, estimate, former: former_of_conda, taken_over, .. } = made;
         let version = interpreter.version.to_string();
         let lock = self.packages(&tools.uv, &version, offline, reporter).await?;
         (reporter.step)(Step::Introspecting);
@@ -264,6 +267,7 @@ impl<'a> PythonEntry<'a> {
         let mut stamp =
             Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
         stamp.belongs_to(self.conda.as_ref().map(|conda| conda.data_dir));
+        stamp.is_found = Holder::read(&home(&self.environment)).is_some_and(|begun| begun.is_found);
         stamp.write(&self.environment)?;
         // The manifest says it from now on.
         self.note().remove();
@@ -307,6 +311,16 @@ impl<'a> PythonEntry<'a> {
             stamp.write(&self.environment)?;
             Err(in_use)
         })
+    }
+
+    /// Says in an environment of conda's whose it is, before its packages change.
+    fn say_whose(&self, was_there: bool) -> Result<(), EnvironmentError> {
+        let Some(conda) = &self.conda else { return Ok(()) };
+        let env_name = &self.entry.env_name;
+        // An installation that was killed had it made, or an earlier version.
+        let is_made = || Beginning::read(&self.environment).of_conda || is_home(env_name, &self.manifests);
+        let is_found = was_there && !is_whole(&self.environment) && !is_made();
+        Stamp::begin(&self.environment, &self.entry.name, conda.data_dir, is_found)
     }
 
     /// Says that it is made for the first time.

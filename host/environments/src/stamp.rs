@@ -1,12 +1,14 @@
 //! The stamp of a finished environment: written last, removed first, so that an environment with a stamp is whole,
 //! and one without is gone on with. Comparing it takes no network and executes nothing.
+//!
+//! What must hold: an environment that conda keeps for others too says whose it is also while it is not whole, at every instant.
 
 use crate::error::EnvironmentError;
 use crate::files::write_whole;
 use crate::interpreters::Interpreter;
 use crate::manifests::read_existing;
-use cjm_catalog::beginning::STAMP_FILE;
-use cjm_catalog::elsewhere::identity_of;
+use cjm_catalog::beginning::{STAMP_FILE, UNFINISHED_FILE};
+use cjm_catalog::elsewhere::{Holder, identity_of};
 use cjm_platform::files::read_regular;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
@@ -39,6 +41,19 @@ pub(crate) struct Stamp {
     /// Which directory that is, where the file system tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) data_dir_identity: Option<String>,
+    /// Likewise: it was there before anything of ours, and is somebody's.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) is_found: bool,
+}
+
+/// What says whose an environment is that is not whole; [`Holder`] reads it.
+#[derive(Serialize)]
+struct Begun<'a> {
+    capability: &'a str,
+    data_dir: &'a Path,
+    data_dir_identity: Option<String>,
+    lock_hash: &'a str,
+    is_found: bool,
 }
 
 impl Stamp {
@@ -59,6 +74,7 @@ impl Stamp {
             adapters,
             data_dir: None,
             data_dir_identity: None,
+            is_found: false,
         }
     }
 
@@ -75,18 +91,50 @@ impl Stamp {
 
     pub(crate) fn write(&self, environment: &Path) -> Result<(), EnvironmentError> {
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
-        write_whole(&environment.join(STAMP_FILE), &text)
+        write_whole(&environment.join(STAMP_FILE), &text)?;
+        // Nobody looks at one that stays until the stamp goes, which takes its place.
+        let _ = std::fs::remove_file(environment.join(UNFINISHED_FILE));
+        Ok(())
     }
 
-    /// From here on the environment is not whole.
+    /// From here on the environment is not whole. One that conda keeps for others too still says whose it is.
     pub(crate) fn remove(environment: &Path) -> Result<(), EnvironmentError> {
         let path = environment.join(STAMP_FILE);
-        match std::fs::remove_file(&path) {
+        let says_whose = Self::read(environment).is_some_and(|stamp| stamp.data_dir.is_some());
+        let removed = if says_whose {
+            std::fs::rename(&path, environment.join(UNFINISHED_FILE))
+        } else {
+            std::fs::remove_file(&path)
+        };
+        match removed {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                 Err(EnvironmentError::File { action: "remove", path, source })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Says whose an environment is that conda keeps for others too, before anything of ours is put into it: from here on it
+    /// is not whole. `is_found`: it was there before, of which nothing tells but this.
+    pub(crate) fn begin(
+        home: &Path,
+        capability: &str,
+        data_dir: &Path,
+        is_found: bool,
+    ) -> Result<(), EnvironmentError> {
+        Self::remove(home)?;
+        let known = Holder::read(home);
+        let is_found = known.as_ref().map_or(is_found, |known| known.is_found);
+        let own = known.as_ref().filter(|known| known.is(data_dir));
+        let begun = Begun {
+            capability: own.map_or(capability, |own| &own.capability),
+            data_dir,
+            data_dir_identity: identity_of(data_dir),
+            lock_hash: own.map_or("", |own| &own.lock_hash),
+            is_found,
+        };
+        let text = serde_json::to_vec_pretty(&begun).unwrap_or_default();
+        write_whole(&home.join(UNFINISHED_FILE), &text)
     }
 
     /// Whether nothing of it has changed: request, interpreter, environment, manifests.
@@ -107,6 +155,10 @@ impl Stamp {
 /// The version of an installed tool.
 pub(crate) fn version_in(manifests: &Path, capability: &str) -> Option<String> {
     read_existing(&manifests.join(format!("{capability}.json"))).map(|manifest| manifest.code.version)
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Size and time of change of what the path leads to.
@@ -157,5 +209,39 @@ mod tests {
         ));
         Stamp::remove(&environment).and_then(|()| Stamp::remove(&environment)).expect("twice is once");
         assert_eq!(Stamp::read(&environment), None);
+    }
+
+    #[test]
+    fn an_environment_of_conda_s_says_whose_it_is_also_while_it_is_not_whole() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (home, ours) = (folder.path().join("conda/shared"), folder.path().join("ours"));
+        std::fs::create_dir_all(&home).expect("mkdir");
+        std::fs::create_dir_all(&ours).expect("mkdir");
+        let said = || {
+            let holder = Holder::read(&home).expect("somebody's");
+            assert_eq!(holder.data_dir, ours);
+            (Stamp::read(&home).is_some(), holder.capability, holder.lock_hash, holder.is_found)
+        };
+        Stamp::begin(&home, "entry", &ours, true).expect("begun");
+        assert_eq!(said(), (false, "entry".to_owned(), String::new(), true));
+        let path = folder.path().join("python3");
+        let interpreter = Interpreter { path, version: PythonVersion(3, 11, 7), is_default: true };
+        let mut stamp = Stamp::new("r".into(), &interpreter, "l".into(), "tool".into(), Vec::new());
+        stamp.belongs_to(Some(&ours));
+        stamp.write(&home).expect("whole");
+        assert_eq!(said(), (true, "tool".to_owned(), "l".to_owned(), false));
+        assert!(!home.join(UNFINISHED_FILE).exists());
+        Stamp::remove(&home).and_then(|()| Stamp::remove(&home)).expect("not whole");
+        assert_eq!(said(), (false, "tool".to_owned(), "l".to_owned(), false));
+        Stamp::begin(&home, "entry", &ours, true).expect("gone on with");
+        assert_eq!(said(), (false, "tool".to_owned(), "l".to_owned(), false), "it is known");
+        // One that took it over has neither its name nor its lock.
+        let theirs = folder.path().join("theirs");
+        std::fs::create_dir_all(&theirs).expect("mkdir");
+        stamp.write(&home).expect("whole");
+        Stamp::begin(&home, "other", &theirs, true).expect("begun");
+        let taken = Holder::read(&home).expect("somebody's");
+        assert_eq!((taken.data_dir, taken.capability, taken.is_found), (theirs, "other".to_owned(), false));
+        assert!(Stamp::read(&home).is_none() && taken.lock_hash.is_empty());
     }
 }
