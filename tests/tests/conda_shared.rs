@@ -336,3 +336,45 @@ fn an_environment_whose_installation_failed_stays_its_data_directorys() {
     assert_eq!(shared.install("theirs", &OTHER, 0)["result"], "installed");
     world.assert_nothing_left();
 }
+
+#[test]
+fn an_environment_of_another_place_with_the_same_last_name_is_none_of_ours() {
+    let world = World::new();
+    let test = "an_environment_of_another_place_with_the_same_last_name_is_none_of_ours";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    let home = shared.home();
+    let root = home.ancestors().nth(2).expect("a root").to_owned();
+    let made = shared.both.make_environment("other-env");
+    let known = root.join("environments.txt");
+    let mine = shared.file("project/my-env");
+    std::fs::create_dir_all(&mine).expect("a folder");
+    assert!(
+        Command::new("cp").arg("-a").arg(made.join(".")).arg(&mine).status().is_ok_and(|done| done.success())
+    );
+    std::fs::write(mine.join("precious"), "").expect("written");
+    let before = Command::new("ls").arg("-A").arg(&mine).output().expect("listed").stdout;
+    let list = [&mine, &root, &made].map(|path| format!("{}\n", path.display())).concat();
+    std::fs::write(&known, &list).expect("written");
+    for more in [&[][..], &["--force"]] {
+        let installed = shared.install("ours", more, 0);
+        assert_eq!(installed["result"], "installed", "{installed}");
+        assert_eq!(shared.call("ours"), home.display().to_string());
+    }
+    let removed = document(&shared.at("ours", &["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!(removed["environment"], home.display().to_string(), "{removed}");
+    assert!(!home.exists());
+    let now = Command::new("ls").arg("-A").arg(&mine).output().expect("listed").stdout;
+    assert_eq!(now, before, "nothing of it was changed");
+    // The root of conda itself, by whatever name.
+    let name = root.file_name().expect("a name").to_string_lossy().into_owned();
+    shared.both.write("capabilities.yaml", &LIST.replace("my-env", &name));
+    std::fs::create_dir_all(root.join("bin")).expect("a folder");
+    std::os::unix::fs::symlink(made.join("bin/python"), root.join("bin/python")).expect("linked");
+    std::fs::write(&known, &list).expect("written");
+    for more in [&[][..], &["--force"]] {
+        assert_eq!(shared.install("ours", more, 0)["result"], "installed");
+        assert_eq!(shared.call("ours"), shared.beside(&name).display().to_string());
+        assert!(root.join("bin/python").exists() && made.exists());
+    }
+    world.assert_nothing_left();
+}

@@ -230,7 +230,9 @@ fn a_removal_that_conda_refuses_leaves_the_tool_whole() {
     let manifest = world.data_dir().join("manifests/tool.json");
     let conda = format!(
         "#!/bin/sh\ncase \"$*\" in\n--version) echo 1 ;;\n'env list --json') echo '{{\"envs\": [\"{home}\"]}}' ;;\n\
+         'info --json') echo '{{\"envs_dirs\": [\"{folder}\"]}}' ;;\n\
          'env remove'*) [ ! -e {busy} ] || {{ echo the prefix is busy >&2; exit 1; }}; rm -r {home} ;;\nesac\n",
+        folder = home.parent().expect("a folder").display(),
         home = home.display(),
         busy = busy.display()
     );

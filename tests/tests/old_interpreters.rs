@@ -109,6 +109,7 @@ fn write_conda(folder: &Path, home: &Path) {
 case "$*" in
     --version) echo 'conda 1' ;;
     'env list --json') [ -d 'HOME' ] && echo '{"envs": ["HOME"]}' || echo '{"envs": []}' ;;
+    'info --json') echo '{"envs_dirs": ["'"$(dirname 'HOME')"'"]}' ;;
     *--dry-run*) exit 1 ;;
     'env create '*) mkdir -p 'HOME/bin' && cp "$(cat "$4")" 'HOME/bin/python'
         [ -e HOME.slow ] && : >HOME.begun && exec sleep 600

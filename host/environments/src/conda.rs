@@ -1,11 +1,13 @@
 //! Environments that conda makes: micromamba, `mamba` of miniforge, or `conda`, called as the ancestor calls them. It
 //! makes, lists and removes them and asks what one would fetch; Python packages on top are uv's.
 //!
-//! What must hold: in a project's own prefix nothing outside it is listed or removed.
+//! What must hold: in a project's own prefix nothing outside it is listed or removed; of all that it lists an environment counts
+//! by its place, and not by its last name: the one that `-n NAME` or our `-p` makes. What is removed goes by its path.
 
 use crate::command::{Answer, command, run, run_well};
 use crate::error::EnvironmentError;
 use cjm_catalog::NotYours;
+use cjm_catalog::plain_path::is_same_file;
 use cjm_catalog::settings::{Settings, platform};
 use cjm_wire::settings_file::CondaType;
 use serde::Deserialize;
@@ -54,6 +56,13 @@ pub struct Estimate {
 struct Listing {
     #[serde(default)]
     envs: Vec<PathBuf>,
+}
+
+/// What it says of itself. micromamba, and mamba since it is the same program, call it otherwise.
+#[derive(Deserialize, Default)]
+struct Info {
+    #[serde(default, alias = "envs directories")]
+    envs_dirs: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -160,12 +169,36 @@ impl Conda {
     /// # Errors
     /// When it does not answer with a list.
     pub async fn environment(&self, name: &str) -> Result<Option<PathBuf>, EnvironmentError> {
-        Ok(self.find_in(&self.list().await?, name))
+        Ok(self.find_in(&self.list().await?, name).await)
     }
 
     /// As [`Conda::environment`], of what it has listed.
-    pub(crate) fn find_in(&self, listed: &[PathBuf], name: &str) -> Option<PathBuf> {
-        listed.iter().find(|path| path.file_name().is_some_and(|last| last == name)).cloned()
+    pub(crate) async fn find_in(&self, listed: &[PathBuf], name: &str) -> Option<PathBuf> {
+        let is_named = |path: &&PathBuf| path.file_name().is_some_and(|last| last == name);
+        // Others lie in it; nobody's tool lives there.
+        let is_root = |path: &PathBuf| listed.iter().any(|other| other.starts_with(path.join("envs")));
+        let named: Vec<_> = listed.iter().filter(is_named).filter(|path| !is_root(path)).collect();
+        if named.is_empty() {
+            return None;
+        }
+        let folders = match &self.prefix {
+            Some(prefix) => vec![prefix.join("envs")],
+            None => self.envs_dirs().await,
+        };
+        let folder_of = |path: &PathBuf| path.parent().map(Path::to_owned).unwrap_or_default();
+        if folders.is_empty() {
+            let is_usual = |path: &&&PathBuf| folder_of(path).file_name().is_some_and(|last| last == "envs");
+            return named.iter().find(is_usual).map(|path| (*path).clone());
+        }
+        // The first of its folders counts, as for a name.
+        let in_folder = |folder| named.iter().find(|path| is_same_file(folder, &folder_of(path)));
+        folders.iter().find_map(|folder| in_folder(folder)).map(|path| (*path).clone())
+    }
+
+    /// Where it makes those that are given a name alone; empty where it does not say.
+    async fn envs_dirs(&self) -> Vec<PathBuf> {
+        let asked = self.ask(&["info", "--json"], "asking where the conda environments are").await;
+        asked.and_then(|answer| self.parse::<Info>(&answer)).unwrap_or_default().envs_dirs
     }
 
     /// Makes an environment of a file or URL.
@@ -185,18 +218,17 @@ impl Conda {
         self.work(&arguments, "making the conda environment", on_line).await
     }
 
-    /// Removes an environment.
+    /// Removes the environment at `home`, which was found by [`Conda::environment`].
     ///
     /// # Errors
     /// With its last lines.
     pub async fn remove(
         &self,
-        name: &str,
+        home: &Path,
         on_line: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), EnvironmentError> {
-        let mut arguments: Vec<OsString> = vec!["env".into(), "remove".into()];
-        arguments.extend(self.place(name));
-        arguments.push("-y".into());
+        let arguments =
+            ["env".into(), "remove".into(), "-p".into(), home.as_os_str().to_owned(), "-y".into()];
         self.work(&arguments, "removing the conda environment", on_line).await
     }
 
@@ -299,6 +331,41 @@ mod tests {
         ] {
             let conda = conda(kind, prefix);
             assert_eq!(words(&conda, &conda.create_arguments("lab", "e.yml")), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_environment_is_found_by_its_place_and_not_by_its_last_name() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let says = |name: &str, said: &str| {
+            let program = place.path().join(name);
+            let script = format!("#!/bin/sh\n[ \"$*\" = 'info --json' ] && echo '{said}'\n");
+            std::fs::write(&program, script).expect("written");
+            let may_run = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&program, may_run).expect("set");
+            Conda { program, kind: CondaType::Conda, prefix: None }
+        };
+        let [of_conda, of_micromamba] = ["envs_dirs", "envs directories"].map(|key| {
+            says(&key.replace(' ', "-"), &format!("{{\"{key}\": [\"/home/u/.conda/envs\", \"/c/envs\"]}}"))
+        });
+        let (silent, own) = (conda(CondaType::Conda, None), conda(CondaType::Conda, Some("/p/lab")));
+        let project = "/project/lab";
+        for (who, listed, name, found) in [
+            (&of_conda, &["/c", project, "/c/envs/lab"][..], "lab", Some("/c/envs/lab")),
+            (&of_micromamba, &["/c", project, "/c/envs/lab"], "lab", Some("/c/envs/lab")),
+            (&of_conda, &["/c/envs/lab", "/home/u/.conda/envs/lab"], "lab", Some("/home/u/.conda/envs/lab")),
+            (&of_conda, &["/project/envs/lab"], "lab", None),
+            (&of_conda, &["/c", "/c/envs/lab"], "c", None),
+            (&silent, &[project, "/c/envs/lab"], "lab", Some("/c/envs/lab")),
+            (&silent, &[project], "lab", None),
+            (&silent, &["/x/envs/lab", "/x/envs/lab/envs/other"], "lab", None),
+            (&own, &["/p/lab", project, "/p/lab/envs/other"], "lab", None),
+            (&own, &["/p/lab", "/p/lab/envs/lab"], "lab", Some("/p/lab/envs/lab")),
+            (&own, &["/p/lab/deeper/envs/lab"], "lab", None),
+        ] {
+            let listed: Vec<PathBuf> = listed.iter().map(PathBuf::from).collect();
+            let told = who.find_in(&listed, name).await;
+            assert_eq!(told.as_deref(), found.map(Path::new), "{listed:?} of {who:?}");
         }
     }
 

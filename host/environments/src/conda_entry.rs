@@ -138,7 +138,7 @@ impl<'a> CondaEntry<'a> {
         let asker = Asker { data_dir: self.data_dir, command: INSTALL_ALL, env_name: self.name };
         let mut places = vec![PlaceLock::by_name(asker, &conda.names())?];
         let listed = conda.list().await?;
-        let found = conda.find_in(&listed, self.name);
+        let found = conda.find_in(&listed, self.name).await;
         if let Some(home) = found.as_deref().filter(|_| self.prefix().is_none()) {
             places.push(PlaceLock::at(asker, home)?);
         }
@@ -206,7 +206,7 @@ impl Looked {
             Err(error) => Err(error),
         };
         if let (Err(refused), None) = (&interpreter, &former) {
-            let removed = conda.remove(name, on_line).await.and_then(|()| note(false));
+            let removed = conda.remove(&home, on_line).await.and_then(|()| note(false));
             if let Err(error) = removed {
                 tracing::warn!(%refused, %error, next_step = error.next_step(), "what was refused stays there");
             }

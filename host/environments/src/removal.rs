@@ -408,7 +408,7 @@ impl Removal {
     ) -> Result<(), EnvironmentError> {
         let Place::Conda(home, conda) = &self.environment else { return Ok(()) };
         let name = self.env_name.as_deref().unwrap_or_default();
-        if let Err(failed) = claim.during(conda.remove(name, on_line)).await {
+        if let Err(failed) = claim.during(conda.remove(home, on_line)).await {
             return taken.give_back().and(Err(failed));
         }
         if !waits_for_another(home, &self.data_dir) {
