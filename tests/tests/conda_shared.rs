@@ -210,7 +210,15 @@ fn while_one_data_directory_installs_into_an_environment_another_one_is_told_to_
         eventually("its packages are there", COMMAND_MAX, || shared.file("reached").exists().then_some(()));
         let other =
             |more: &[&str]| shared.at("theirs", &[&["install-all", "--json"], &OTHER[..], more].concat());
-        let meanwhile = [other(&[]), other(&["--force"])];
+        // Another conda, which may make its environments in the same folder, and one whose prefix that is.
+        let root = shared.home().ancestors().nth(2).expect("a root").display().to_string();
+        let meanwhile = [
+            other(&[]),
+            other(&["--force"]),
+            other(&["--conda-type", "miniforge"]),
+            other(&["--conda-type", "miniforge", "--force"]),
+            other(&["--conda-type", "miniforge", "--conda-prefix", &root]),
+        ];
         std::fs::write(&gate, "\n").expect("it goes on");
         (ours.join().expect("it ends"), meanwhile)
     });

@@ -109,10 +109,10 @@ pub fn micromamba_home(settings: &Settings) -> Option<PathBuf> {
 }
 
 impl CondaOptions {
-    /// What tells names of environments from those of another conda: the folder that they are in, else the program itself.
+    /// What tells names of environments from others: the folder that they are in; empty where conda alone knows that, whichever
+    /// conda it is.
     pub(crate) fn names(&self) -> PathBuf {
-        let program = || self.program.clone().or_else(|| on_path(self.kind.program())).unwrap_or_default();
-        self.prefix.as_ref().map_or_else(program, |prefix| prefix.join("envs"))
+        names_in(self.prefix.as_deref())
     }
 }
 
@@ -144,7 +144,7 @@ impl Conda {
 
     /// See [`CondaOptions::names`].
     pub(crate) fn names(&self) -> PathBuf {
-        self.prefix.as_ref().map_or_else(|| self.program.clone(), |prefix| prefix.join("envs"))
+        names_in(self.prefix.as_deref())
     }
 
     /// Paths of its environments; with a prefix of the project's own, those below it alone.
@@ -299,6 +299,10 @@ impl Conda {
             message: error.to_string(),
         })
     }
+}
+
+fn names_in(prefix: Option<&Path>) -> PathBuf {
+    prefix.map(|prefix| prefix.join("envs")).unwrap_or_default()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

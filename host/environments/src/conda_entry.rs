@@ -44,6 +44,7 @@ pub(crate) struct CondaEntry<'a> {
 pub(crate) struct Looked {
     conda: Conda,
     name: String,
+    data_dir: PathBuf,
     env_file: String,
     there: There,
     /// Whose it was until now, for people.
@@ -139,9 +140,7 @@ impl<'a> CondaEntry<'a> {
         let mut places = vec![PlaceLock::by_name(asker, &conda.names())?];
         let listed = conda.list().await?;
         let found = conda.find_in(&listed, self.name).await;
-        if let Some(home) = found.as_deref().filter(|_| self.prefix().is_none()) {
-            places.push(PlaceLock::at(asker, home)?);
-        }
+        found.as_deref().map_or(Ok(()), |home| PlaceLock::also_at(&mut places, asker, home))?;
         // What waits since an installation was killed may be all that there is.
         let place = found.clone().or_else(|| waiting_among(&listed, self.prefix(), self.name));
         let taken_over =
@@ -157,7 +156,7 @@ impl<'a> CondaEntry<'a> {
             }
         };
         let (name, env_file) = (self.name.to_owned(), self.env_file.clone());
-        Ok(Looked { conda, name, env_file, there, taken_over, places })
+        Ok(Looked { conda, name, data_dir: self.data_dir.to_owned(), env_file, there, taken_over, places })
     }
 }
 
@@ -170,7 +169,7 @@ impl Looked {
     /// # Errors
     /// With conda's last lines, when the environment holds no Python, or with what `check` says of it. What was there is there.
     pub(crate) async fn ensure(
-        self,
+        mut self,
         link: &Path,
         stamp: Option<&Stamp>,
         check: impl Fn(PythonVersion) -> Result<(), EnvironmentError>,
@@ -201,6 +200,8 @@ impl Looked {
         }
         let found = conda.environment(name).await?;
         let home = found.ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: name.to_owned() })?;
+        let asker = Asker { data_dir: &self.data_dir, command: INSTALL_ALL, env_name: name };
+        PlaceLock::also_at(&mut self.places, asker, &home)?;
         let interpreter = match interpreter_in(name, &home).await {
             Ok(interpreter) => check(interpreter.version).map(|()| interpreter),
             Err(error) => Err(error),

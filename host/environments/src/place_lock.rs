@@ -2,8 +2,9 @@
 //! works on.
 //!
 //! The lock lies in the user's cache: where conda puts an environment is not known before it has made it, and what lies beside
-//! one is conda's. It goes by name where nothing lies there yet, one name of one conda, and by the place as well where something
-//! does.
+//! one is conda's. It goes by name, and by the place as well once that is known. Two programs may make their environments in one
+//! folder, so one name is one environment, whichever conda it is of: to wait harms nobody. In a project's own prefix the name is
+//! the place.
 //!
 //! What must hold: it is taken before anything is looked at that decides what is done; a command that was killed is at work
 //! until what it had started has ended, which holds the lock of its data directory.
@@ -25,7 +26,8 @@ const ASKING_MAX: Duration = Duration::from_millis(100);
 /// The right to change one environment of conda's, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct PlaceLock {
-    _locks: Vec<FileLock>,
+    key: PathBuf,
+    _lock: Option<FileLock>,
 }
 
 /// Who wants to change it.
@@ -46,11 +48,9 @@ impl PlaceLock {
         names: &Path,
         home: Option<&Path>,
     ) -> Result<Vec<Self>, EnvironmentError> {
-        let by_name = Self::by_name(asker, names)?;
-        // The name in a prefix is the place.
-        let home = home.filter(|home| place(home) != named(names, asker.env_name));
-        let at = home.map(|home| Self::at(asker, home)).transpose()?;
-        Ok(std::iter::once(by_name).chain(at).collect())
+        let mut held = vec![Self::by_name(asker, names)?];
+        home.map_or(Ok(()), |home| Self::also_at(&mut held, asker, home))?;
+        Ok(held)
     }
 
     /// Takes it, of an environment of the conda with these `names`.
@@ -58,8 +58,22 @@ impl PlaceLock {
     /// # Errors
     /// Who works on it.
     pub(crate) fn by_name(asker: Asker<'_>, names: &Path) -> Result<Self, EnvironmentError> {
-        let lock = take(asker, &named(names, asker.env_name))?;
-        Ok(Self { _locks: lock.into_iter().collect() })
+        Self::take(asker, named(names, asker.env_name))
+    }
+
+    /// Takes it as well, where none of those that are `held` is that of this place.
+    ///
+    /// # Errors
+    /// Who works on it.
+    pub(crate) fn also_at(
+        held: &mut Vec<Self>,
+        asker: Asker<'_>,
+        home: &Path,
+    ) -> Result<(), EnvironmentError> {
+        if held.iter().all(|one| one.key != place(home)) {
+            held.push(Self::at(asker, home)?);
+        }
+        Ok(())
     }
 
     /// Takes it, of an environment that conda has here.
@@ -67,8 +81,12 @@ impl PlaceLock {
     /// # Errors
     /// Who works on it.
     pub(crate) fn at(asker: Asker<'_>, home: &Path) -> Result<Self, EnvironmentError> {
-        let lock = take(asker, &place(home))?;
-        Ok(Self { _locks: lock.into_iter().collect() })
+        Self::take(asker, place(home))
+    }
+
+    fn take(asker: Asker<'_>, key: PathBuf) -> Result<Self, EnvironmentError> {
+        let lock = take(asker, &key)?;
+        Ok(Self { key, _lock: lock })
     }
 }
 
@@ -110,9 +128,9 @@ fn take_in(folder: &Path, asker: Asker<'_>, key: &Path) -> Result<Option<FileLoc
     Ok(Some(lock))
 }
 
-/// One name of one conda.
+/// One name, or the place that it is in.
 fn named(names: &Path, env_name: &str) -> PathBuf {
-    real(names).join(env_name)
+    if names.as_os_str().is_empty() { PathBuf::from(env_name) } else { real(names).join(env_name) }
 }
 
 /// It may not be there yet.
@@ -134,8 +152,10 @@ fn folder() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conda::CondaOptions;
     use crate::files::{input_of_helper, lock};
     use cjm_catalog::installer::INSTALL_ALL;
+    use cjm_wire::settings_file::CondaType;
     use std::process::Stdio;
 
     #[tokio::test]
@@ -176,12 +196,18 @@ mod tests {
     }
 
     #[test]
-    fn one_name_of_two_condas_is_two_environments() {
+    fn one_name_is_one_environment_whichever_conda_it_is_of_and_in_a_prefix_the_place_is() {
         let folder = tempfile::tempdir().expect("tempdir");
         let asker = Asker { data_dir: folder.path(), command: INSTALL_ALL, env_name: "shared" };
-        let take = |conda: &str| take_in(folder.path(), asker, &named(&folder.path().join(conda), "shared"));
-        let _held = take("one").expect("free");
-        assert!(take("one").is_err(), "it is worked on");
-        assert!(take("other").is_ok());
+        let prefix = |name: &str| Some(folder.path().join(name));
+        let take = |prefix: Option<PathBuf>, kind| {
+            let options = CondaOptions { kind, prefix, program: None };
+            take_in(folder.path(), asker, &named(&options.names(), "shared"))
+        };
+        let _held = take(None, CondaType::Conda).expect("free");
+        assert!(take(None, CondaType::Miniforge).is_err(), "both may make it in one folder");
+        let _other = take(prefix("one"), CondaType::Conda).expect("free");
+        assert!(take(prefix("one"), CondaType::Micromamba).is_err(), "it is worked on");
+        assert!(take(prefix("other"), CondaType::Conda).is_ok());
     }
 }
