@@ -227,6 +227,10 @@ fn while_one_data_directory_installs_into_an_environment_another_one_is_told_to_
         assert_eq!(error["code"], "install.in_use", "{error}");
         let told = error["message"].to_string();
         assert!(told.contains("my-env") && told.contains("install-all"), "{told}");
+        // Of whoever works on it, by what finds that.
+        let step = error["next_step"].to_string();
+        assert!(told.contains(&place) && step.contains(&format!("--data-dir {place}")), "{error}");
+        assert!(!step.contains("theirs") && !told.contains("bin/"), "{error}");
     }
     assert_eq!(document(&said, 0)["entries"][0]["result"], "installed", "{said:#?}");
     assert_eq!(shared.call("ours"), shared.home().display().to_string());

@@ -2,9 +2,9 @@
 
 use crate::constraint::PythonVersion;
 use crate::steps::{
-    ONE_NAME_STEP, OTHER_VERSION_STEP, Whence, another_entry_step, another_name_step, broken_step,
-    conda_step, environment_step, folder_step, gets, host_step, install_step, interpreter_step, list_step,
-    mounted_step, old_interpreter_step, out_of_folder_step, own_name_step, rest_step, source_step,
+    Changed, ONE_NAME_STEP, OTHER_VERSION_STEP, Whence, another_entry_step, another_name_step, broken_step,
+    changed_step, conda_step, environment_step, folder_step, gets, host_step, install_step, interpreter_step,
+    list_step, mounted_step, old_interpreter_step, out_of_folder_step, own_name_step, rest_step, source_step,
 };
 use cjm_catalog::allowed::AllowedError;
 use cjm_catalog::installation::Unfinished;
@@ -40,11 +40,11 @@ pub enum EnvironmentError {
         /// What is wrong.
         source: CapabilitiesFileError,
     },
-    /// Another installation works on this directory.
-    #[error("another command is changing what is installed in {}: {by}", path.display())]
+    /// Another installation works on it.
+    #[error("another command is changing what is installed in {what}: {by}")]
     InUse {
-        /// The data directory.
-        path: PathBuf,
+        /// The data directory, or an environment.
+        what: Changed,
         /// Which.
         by: Box<Installer>,
     },
@@ -505,7 +505,7 @@ impl Described for EnvironmentError {
             Self::CapabilitiesUnreadable { source, .. } => list_step(source),
             Self::CapabilitiesInvalid { source, .. } => source.next_step(),
             Self::HostRuns { pid, .. } => host_step(*pid),
-            Self::InUse { by, .. } => by.next_step("wait for its end (`cjm-ctl status`), then run this again"),
+            Self::InUse { by, what } => by.next_step(&changed_step(what)),
             Self::ReadOnly { .. } => "make that file system writable, or name another directory".to_owned(),
             Self::NoRoom { path, .. } => {
                 format!("free space on the disk of {}, then run it again: it goes on where it stopped", path.display())

@@ -3,6 +3,7 @@
 
 use crate::error::EnvironmentError;
 use crate::place_lock::PlaceLock;
+use crate::steps::Changed;
 use cjm_catalog::installer::{INSTALL_LOCK, Installer, Signature};
 use cjm_platform::files::{FileError, create_fresh, irregular};
 use cjm_platform::lock::{FileLock, LockError, held_by, holder_without_file, is_folder_of_host_held};
@@ -92,7 +93,7 @@ pub(crate) fn lock<'e>(
         FileLock::acquire(&path, &signature.text(environments), ASKING_MAX).map_err(|error| match error {
             LockError::Held { path, holder } => EnvironmentError::InUse {
                 by: Box::new(Installer::read(&path, &holder.unwrap_or_default())),
-                path: data_dir.to_owned(),
+                what: Changed::DataDir(data_dir.to_owned()),
             },
             LockError::Io { path, source } => EnvironmentError::writing("lock", path, source),
         })?;
@@ -103,7 +104,9 @@ pub(crate) fn lock<'e>(
 /// changing.
 pub(crate) fn check_nobody_installs(data_dir: &Path) -> Result<(), EnvironmentError> {
     match Installer::at_work(data_dir) {
-        Some(by) => Err(EnvironmentError::InUse { path: data_dir.to_owned(), by: Box::new(by) }),
+        Some(by) => {
+            Err(EnvironmentError::InUse { what: Changed::DataDir(data_dir.to_owned()), by: Box::new(by) })
+        }
         None => Ok(()),
     }
 }

@@ -10,6 +10,7 @@
 //! until what it had started has ended, which holds the lock of its data directory.
 
 use crate::error::EnvironmentError;
+use crate::steps::Changed;
 use cjm_catalog::installer::{Installer, Signature};
 use cjm_catalog::plain_path::is_same_file;
 use cjm_platform::lock::{FileLock, LockError};
@@ -99,11 +100,14 @@ fn take(asker: Asker<'_>, key: &Path) -> Result<Option<FileLock>, EnvironmentErr
 fn take_in(folder: &Path, asker: Asker<'_>, key: &Path) -> Result<Option<FileLock>, EnvironmentError> {
     let name = hex(&Sha256::digest(key.as_os_str().as_bytes()));
     let (path, of) = (folder.join(format!("{name}.lock")), folder.join(format!("{name}.of")));
+    let read_of = || std::fs::read(&of).ok().map(|before| PathBuf::from(OsStr::from_bytes(&before)));
+    // A command of this data directory would hold the lock of that.
+    let of_other = || read_of().filter(|before| !is_same_file(before, asker.data_dir));
     let in_use = |by: Installer| {
-        let what = format!("the conda environment {}", key.display());
-        Err(EnvironmentError::InUse { path: PathBuf::from(what), by: Box::new(by) })
+        let what = Changed::Conda(key.to_owned(), of_other());
+        Err(EnvironmentError::InUse { what, by: Box::new(by) })
     };
-    let before = std::fs::read(&of).ok().map(|before| PathBuf::from(OsStr::from_bytes(&before)));
+    let other = of_other();
     let text = Signature::new(asker.command).text([asker.env_name]);
     let made =
         std::fs::create_dir_all(folder).map_err(|source| LockError::Io { path: folder.to_owned(), source });
@@ -119,7 +123,6 @@ fn take_in(folder: &Path, asker: Asker<'_>, key: &Path) -> Result<Option<FileLoc
         }
     };
     let is_left = |by: &Installer| by.was_killed && by.concerns(asker.env_name);
-    let other = before.filter(|before| !is_same_file(before, asker.data_dir));
     if let Some(by) = other.and_then(|other| Installer::at_work(&other)).filter(is_left) {
         return in_use(by);
     }
@@ -168,7 +171,7 @@ mod tests {
         let take = |data_dir, key: &str| take_in(&locks, asker(data_dir), Path::new(key));
         let held = take(&ours, "/conda/shared").expect("free");
         let told = take(&theirs, "/conda/shared").expect_err("it is at work").to_string();
-        let us = format!("process {}", std::process::id());
+        let us = format!("for the data directory {}: process {}", ours.display(), std::process::id());
         assert!(told.contains("/conda/shared") && told.contains(&us), "{told}");
         assert!(take(&theirs, "/conda/other").is_ok(), "nobody works on that");
 

@@ -264,11 +264,13 @@ impl<'a> PythonEntry<'a> {
             self.write_manifest(former.as_ref(), found.code, &lock, &version, &tools.uv, earlier.as_ref())?;
         let (renamed_from, displaced) = self.remove_earlier(earlier, &mut warnings);
         let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
-        let mut stamp =
-            Stamp::new(self.request.clone(), &interpreter, lock.hash.clone(), capability.clone(), adapters);
-        stamp.belongs_to(self.conda.as_ref().map(|conda| conda.data_dir));
-        stamp.is_found = Holder::read(&home(&self.environment)).is_some_and(|begun| begun.is_found);
-        stamp.write(&self.environment)?;
+        self.say_whole(Stamp::new(
+            self.request.clone(),
+            &interpreter,
+            lock.hash.clone(),
+            capability.clone(),
+            adapters,
+        ))?;
         // The manifest says it from now on.
         self.note().remove();
         former.into_iter().for_each(Former::let_go);
@@ -321,6 +323,12 @@ impl<'a> PythonEntry<'a> {
         let is_made = || Beginning::read(&self.environment).of_conda || is_home(env_name, &self.manifests);
         let is_found = was_there && !is_whole(&self.environment) && !is_made();
         Stamp::begin(&self.environment, &self.entry.name, conda.data_dir, is_found)
+    }
+
+    fn say_whole(&self, mut stamp: Stamp) -> Result<(), EnvironmentError> {
+        stamp.belongs_to(self.conda.as_ref().map(|conda| conda.data_dir));
+        stamp.is_found = Holder::read(&home(&self.environment)).is_some_and(|begun| begun.is_found);
+        stamp.write(&self.environment)
     }
 
     /// Says that it is made for the first time.

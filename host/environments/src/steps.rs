@@ -148,6 +148,40 @@ pub(crate) fn another_name_step(capability: &str) -> String {
     format!("give it another name; where it is to take that place, `cjm-ctl remove {word}` first")
 }
 
+/// What another command is changing.
+#[derive(Debug)]
+pub enum Changed {
+    /// A data directory.
+    DataDir(PathBuf),
+    /// One environment of conda's: its name or place, and the data directory that it is changed for, where that is known.
+    Conda(PathBuf, Option<PathBuf>),
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(folder) => write!(f, "{}", folder.display()),
+            Self::Conda(environment, data_dir) => {
+                write!(f, "the conda environment {}", environment.display())?;
+                let data_dir = data_dir.as_deref();
+                data_dir.map_or(Ok(()), |folder| write!(f, " for the data directory {}", folder.display()))
+            }
+        }
+    }
+}
+
+/// What to do while another command is at work.
+pub(crate) fn changed_step(what: &Changed) -> String {
+    let status = match what {
+        Changed::DataDir(_) => " (`cjm-ctl status`)".to_owned(),
+        Changed::Conda(_, None) => String::new(),
+        Changed::Conda(_, Some(folder)) => {
+            format!(" (`status` with `--data-dir {}`)", shell_word(&folder.to_string_lossy()))
+        }
+    };
+    format!("wait for its end{status}, then run this again")
+}
+
 /// Where a tool came from whose environment another entry names.
 #[derive(Debug)]
 pub enum Whence {
