@@ -264,13 +264,7 @@ impl<'a> PythonEntry<'a> {
             self.write_manifest(former.as_ref(), found.code, &lock, &version, &tools.uv, earlier.as_ref())?;
         let (renamed_from, displaced) = self.remove_earlier(earlier, &mut warnings);
         let adapter_files = adapters.iter().map(|name| self.manifests.join(name)).collect();
-        self.say_whole(Stamp::new(
-            self.request.clone(),
-            &interpreter,
-            lock.hash.clone(),
-            capability.clone(),
-            adapters,
-        ))?;
+        self.say_whole(&interpreter, &lock, &capability, adapters)?;
         // The manifest says it from now on.
         self.note().remove();
         former.into_iter().for_each(Former::let_go);
@@ -325,7 +319,16 @@ impl<'a> PythonEntry<'a> {
         Stamp::begin(&self.environment, &self.entry.name, conda.data_dir, is_found)
     }
 
-    fn say_whole(&self, mut stamp: Stamp) -> Result<(), EnvironmentError> {
+    /// Says that it is whole, of what, and whose.
+    fn say_whole(
+        &self,
+        interpreter: &Interpreter,
+        lock: &Lock,
+        capability: &str,
+        adapters: Vec<String>,
+    ) -> Result<(), EnvironmentError> {
+        let (request, hash) = (self.request.clone(), lock.hash.clone());
+        let mut stamp = Stamp::new(request, interpreter, hash, capability.to_owned(), adapters);
         stamp.belongs_to(self.conda.as_ref().map(|conda| conda.data_dir));
         stamp.is_found = Holder::read(&home(&self.environment)).is_some_and(|begun| begun.is_found);
         stamp.write(&self.environment)
