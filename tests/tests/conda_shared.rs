@@ -390,3 +390,27 @@ fn an_environment_of_another_place_with_the_same_last_name_is_none_of_ours() {
     }
     world.assert_nothing_left();
 }
+
+#[test]
+fn of_an_environment_that_stays_no_removal_says_that_it_went() {
+    let world = World::new();
+    let test = "of_an_environment_that_stays_no_removal_says_that_it_went";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    // Its first installation came to no end; another data directory comes to have it, as after a kill while conda made it.
+    shared.both.write("my-tool/my_tool/__init__.py", "raise SystemExit(3)\n");
+    assert_eq!(shared.install("ours", &[], 1)["result"], "failed");
+    let kept = shared.at("ours", &["remove", "my-env", "-y", "--keep-env"]);
+    assert!(kept.stdout.contains("Nothing was removed") && shared.home().exists(), "{kept:#?}");
+    std::fs::remove_file(shared.file("ours/envs/my-env")).expect("removed");
+    assert_eq!(shared.install("theirs", &OTHER, 0)["result"], "installed");
+    let removed = shared.at("ours", &["remove", "my-env", "-y"]);
+    assert_eq!(removed.code, Some(0), "{removed:#?}");
+    let place = shared.file("theirs").display().to_string();
+    let told = removed.stdout.lines().last().unwrap_or_default();
+    assert!(told.contains("'my-env' stays") && told.contains(&place), "{removed:#?}");
+    assert!(!removed.stdout.contains("removed successfully"), "{removed:#?}");
+    assert_eq!(shared.call("theirs"), "of the other");
+    let again = shared.at("ours", &["remove", "my-env", "-y"]);
+    assert_eq!(again.code, Some(1), "nothing of it is left: {again:#?}");
+    world.assert_nothing_left();
+}

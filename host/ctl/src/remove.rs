@@ -58,8 +58,7 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         delete_rest(&removal).await?;
     }
     let stays = Stays::of(&settings, &removal.capability);
-    let what = if removal.manifest.is_some() { "Capability" } else { "Environment" };
-    say(output, &format!("\n{what} '{}' removed successfully.", args.capability))?;
+    say(output, &format!("\n{}", done(&removal, &args.capability, args.keep_env)))?;
     if output.json {
         output.document(&json!({
             "capability": removal.capability,
@@ -85,6 +84,20 @@ pub(crate) async fn run(global: &Global, args: &RemoveArgs, output: &Output) -> 
         }
     }
     Ok(exit::OK)
+}
+
+/// What has become of it, in the name by which it was asked for. Of an environment that stays nobody is told that it went.
+fn done(removal: &Removal, name: &str, is_kept: bool) -> String {
+    if removal.manifest.is_some() {
+        return format!("Capability '{name}' removed successfully.");
+    }
+    match removal.shared_with.join(", ") {
+        others if !others.is_empty() => format!(
+            "Environment '{name}' stays, since {others} lives there; what led to it from this data directory is gone."
+        ),
+        _ if is_kept => format!("Nothing was removed: environment '{name}' is kept."),
+        _ => format!("Environment '{name}' removed successfully."),
+    }
 }
 
 /// Last, since it may fail in the middle; and beside, since it takes time in which Ctrl-C is heard.
