@@ -414,3 +414,40 @@ fn of_an_environment_that_stays_no_removal_says_that_it_went() {
     assert_eq!(again.code, Some(1), "nothing of it is left: {again:#?}");
     world.assert_nothing_left();
 }
+
+#[test]
+fn an_environment_that_was_there_before_its_tool_stays_when_that_is_removed() {
+    let world = World::new();
+    let test = "an_environment_that_was_there_before_its_tool_stays_when_that_is_removed";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    let home = shared.both.make_environment("my-env");
+    std::fs::write(home.join("precious"), "").expect("written");
+    let command = format!("conda env remove -p {}", home.display());
+    // Also where the first installation fails, and where there is a second one.
+    shared.both.write("my-tool/my_tool/__init__.py", "raise SystemExit(3)\n");
+    assert_eq!(shared.install("ours", &[], 1)["result"], "failed");
+    let removed = shared.at("ours", &["remove", "my-env", "-y"]);
+    assert!(removed.code == Some(0) && removed.stdout.contains(&command), "{removed:#?}");
+    assert!(removed.stdout.contains("'my-env' stays"), "{removed:#?}");
+    assert_eq!(shared.install("ours", &[], 1)["result"], "failed");
+    for module in [MODULE.to_owned(), MODULE.replace("1.0.0", "1.0.1")] {
+        shared.both.write("my-tool/my_tool/__init__.py", &module);
+        let installed = shared.install("ours", &[], 0);
+        assert!(installed["warnings"].to_string().contains(&command), "{installed}");
+    }
+    let removed = shared.at("ours", &["remove", "my-tool", "-y"]);
+    assert!(removed.code == Some(0) && removed.stdout.contains(&command), "{removed:#?}");
+    assert!(home.join("precious").exists());
+    for name in ["cjm-stamp.json", "cjm-unfinished.json"] {
+        assert!(!home.join(name).exists(), "{name} says that it is ours");
+    }
+    assert!(shared.file("ours/envs/my-env").symlink_metadata().is_err());
+    // Nobody has it now; who comes next has found it as well, until it is made anew.
+    let installed = shared.install("theirs", &OTHER, 0);
+    assert!(installed["warnings"].to_string().contains(&command), "{installed}");
+    let installed = shared.install("theirs", &[&OTHER[..], &["--force"]].concat(), 0);
+    assert!(!installed["warnings"].to_string().contains(&command), "{installed}");
+    let removed = document(&shared.at("theirs", &["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!((&removed["environment_removed"], home.exists()), (&Value::from(true), false), "{removed}");
+    world.assert_nothing_left();
+}

@@ -95,6 +95,9 @@ fn done(removal: &Removal, name: &str, is_kept: bool) -> String {
         others if !others.is_empty() => format!(
             "Environment '{name}' stays, since {others} lives there; what led to it from this data directory is gone."
         ),
+        _ if removal.found.is_some() => {
+            format!("Environment '{name}' stays; what led to it from this data directory is gone.")
+        }
         _ if is_kept => format!("Nothing was removed: environment '{name}' is kept."),
         _ => format!("Environment '{name}' removed successfully."),
     }
@@ -186,10 +189,15 @@ fn show(removal: &Removal, keep: bool, output: &Output) -> Result<(), Fault> {
         Some(_) if !removal.shared_with.is_empty() => {
             format!("{name} (will be kept: {} lives there too)", removal.shared_with.join(", "))
         }
-        Some(_) => format!("{name} (will be removed)"),
+        Some(_) => match &removal.found {
+            Some(command) => format!(
+                "{name} (will be kept: it was there before, and no installation had made it; `{command}` takes it away)"
+            ),
+            None => format!("{name} (will be removed)"),
+        },
     };
     output.line(&format!("{label}: {text}"))?;
-    if removal.takes_environment() && !keep {
+    if (removal.takes_environment() || removal.found.is_some()) && !keep {
         for adapter in &removal.adapters {
             output.line(&format!("Adapter: {} (will be removed)", adapter.display()))?;
         }

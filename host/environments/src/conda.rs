@@ -9,6 +9,7 @@ use crate::error::EnvironmentError;
 use cjm_catalog::NotYours;
 use cjm_catalog::plain_path::is_same_file;
 use cjm_catalog::settings::{Settings, platform};
+use cjm_wire::describe::shell_word;
 use cjm_wire::settings_file::CondaType;
 use serde::Deserialize;
 use std::ffi::OsString;
@@ -116,7 +117,18 @@ impl CondaOptions {
     }
 }
 
+/// What takes an environment away that is somebody's own.
+#[must_use]
+pub(crate) fn removal_command(kind: CondaType, home: &Path) -> String {
+    format!("{} env remove -p {}", kind.program(), shell_word(&home.to_string_lossy()))
+}
+
 impl Conda {
+    /// Which program it is.
+    pub(crate) fn kind(&self) -> CondaType {
+        self.kind
+    }
+
     /// Finds the program and sees that it answers.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 //! of another data directory lives in it. `--force` takes it from a directory that is gone, and says so.
 
 use crate::after_a_kill::{make_room, waiting_among};
-use crate::conda::{Conda, CondaOptions, Estimate};
+use crate::conda::{Conda, CondaOptions, Estimate, removal_command};
 use crate::constraint::PythonVersion;
 use crate::elsewhere::check_not_of_another;
 use crate::error::EnvironmentError;
@@ -117,6 +117,16 @@ impl<'a> CondaEntry<'a> {
     /// See [`CondaOptions::names`].
     pub(crate) fn names(&self) -> PathBuf {
         self.options.names()
+    }
+
+    /// That an environment was there before, for people.
+    pub(crate) fn found_in_words(&self, home: &Path) -> String {
+        let removal = removal_command(self.options.kind, home);
+        format!(
+            "its environment {} was there before, and no installation had made it: `cjm-ctl remove` keeps it, and `{removal}` takes \
+             it away",
+            home.display()
+        )
     }
 
     /// Where the project's own environments are, where it has a place for them.

@@ -32,6 +32,11 @@ pub(crate) fn tool_of_another(home: &Path, data_dir: &Path) -> Option<(String, P
     holder(home, data_dir).map(|holder| (holder.capability, holder.data_dir))
 }
 
+/// Whether the environment at `home` was there before a tool of this data directory came into it, and is somebody's.
+pub(crate) fn is_found(home: &Path, data_dir: &Path) -> bool {
+    Holder::read(home).is_some_and(|holder| holder.is_found && holder.is(data_dir))
+}
+
 /// Refuses to change an environment in which a tool of another data directory lives. One of a directory that is not where it
 /// was is taken with `force`: what is told then is whose it was.
 ///
@@ -57,13 +62,13 @@ pub(crate) fn check_not_of_another(
     Err(EnvironmentError::EnvironmentOfAnotherList { env_name, capability, whence })
 }
 
-/// Whether a link of a data directory leads to an environment of conda's that was made for it, or waits for it.
+/// Whether a link of a data directory leads to an environment of conda's that is its own, or waits for it.
 pub(crate) fn is_own_behind(link: &Path) -> bool {
     let (Ok(home), Some(data_dir)) = (std::fs::read_link(link), link.ancestors().nth(2)) else {
         return false;
     };
     let holder = Holder::read(&home).or_else(|| waiting_for(&home));
-    holder.is_some_and(|holder| holder.is(data_dir) && !holder.is_found)
+    holder.is_some_and(|holder| holder.is(data_dir))
 }
 
 /// The stamp behind `environment`, of `envs/` of a data directory, unless another one has that by now: then nothing is installed

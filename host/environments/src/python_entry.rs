@@ -6,7 +6,7 @@ use crate::after_a_kill::put_back_of_conda;
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, Looked, Made, home};
 use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS, Wanted};
-use crate::elsewhere::{installed_in, own_stamp, renew_place};
+use crate::elsewhere::{installed_in, is_found, own_stamp, renew_place};
 use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, hash_bytes, own_home};
 use crate::first_note::FirstNote;
@@ -245,7 +245,9 @@ impl<'a> PythonEntry<'a> {
             reporter.line,
         )
         .await?;
-        let mut warnings: Vec<String> = taken_over.into_iter().chain(found.warnings.clone()).collect();
+        let of_found = self.found_in_words();
+        let mut warnings: Vec<String> =
+            taken_over.into_iter().chain(of_found).chain(found.warnings.clone()).collect();
         // Before anything of it takes the place of what another entry gives.
         check_own_environment(self.entry, Some(&found.code.name), self.list, &self.manifests)?;
         claim(&found.code.name)?;
@@ -317,6 +319,12 @@ impl<'a> PythonEntry<'a> {
         let is_made = || Beginning::read(&self.environment).of_conda || is_home(env_name, &self.manifests);
         let is_found = was_there && !is_whole(&self.environment) && !is_made();
         Stamp::begin(&self.environment, &self.entry.name, conda.data_dir, is_found)
+    }
+
+    /// That its environment was there before anything of ours, for people.
+    fn found_in_words(&self) -> Option<String> {
+        let (conda, home) = (self.conda.as_ref()?, home(&self.environment));
+        is_found(&home, conda.data_dir).then(|| conda.found_in_words(&home))
     }
 
     /// Says that it is whole, of what, and whose.

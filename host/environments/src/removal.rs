@@ -8,8 +8,8 @@
 //! data directory.
 
 use crate::after_a_kill::forget_what_waits;
-use crate::conda::{Conda, CondaOptions};
-use crate::elsewhere::{tool_of_another, waits_for_another};
+use crate::conda::{Conda, CondaOptions, removal_command};
+use crate::elsewhere::{is_found, tool_of_another, waits_for_another};
 use crate::error::EnvironmentError;
 use crate::files::{Claim, check_nobody_installs, check_nothing_mounted, lock, own_home, remove_dir};
 use crate::former::{forget, free_place, gone, removed_name, rests_of};
@@ -51,6 +51,8 @@ pub struct Removal {
     pub shared_with: Vec<String>,
     /// Manifests of adapters that live there.
     pub adapters: Vec<PathBuf>,
+    /// Of an environment that was there before its tool, and stays: the command that takes it away.
+    pub found: Option<String>,
     /// It is what an earlier removal could not delete, and a tool lives in an environment of its name, which stays.
     pub spares_namesake: bool,
     data_dir: PathBuf,
@@ -81,6 +83,12 @@ impl Place {
             Self::Own(path) | Self::Conda(path, _) => Some(path),
             Self::Missing => None,
         }
+    }
+
+    /// What takes it away, where it was there before the tool of this data directory came into it.
+    fn found_command(&self, data_dir: &Path) -> Option<String> {
+        let Self::Conda(home, conda) = self else { return None };
+        is_found(home, data_dir).then(|| removal_command(conda.kind(), home))
     }
 
     /// The tool of another data directory than this one that lives there, in words.
@@ -152,6 +160,7 @@ pub async fn plan_removal(
     };
     let mut shared_with = sharers(&catalog, &entry.path, env_name.as_deref());
     shared_with.extend(environment.sharer_elsewhere(&settings.data_dir));
+    let found = environment.found_command(&settings.data_dir);
     if environment.exists() {
         check_all_read(&catalog, capability)?;
     }
@@ -175,6 +184,7 @@ pub async fn plan_removal(
         environment,
         shared_with,
         adapters,
+        found,
         spares_namesake: false,
         data_dir: settings.data_dir.clone(),
     })
@@ -261,6 +271,7 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
         Some(unused) => Place::Own(unused.path),
         None => Place::Missing,
     };
+    let found = environment.found_command(&settings.data_dir);
     Ok(Removal {
         capability: name.to_owned(),
         manifest: problem.map(|problem| problem.path.clone()),
@@ -272,6 +283,7 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
         shared_with: environment.sharer_elsewhere(&settings.data_dir).into_iter().collect(),
         environment,
         adapters: Vec::new(),
+        found,
         data_dir: settings.data_dir.clone(),
     })
 }
@@ -311,7 +323,7 @@ impl Removal {
     /// Whether the environment goes too, when it is not to be kept.
     #[must_use]
     pub fn takes_environment(&self) -> bool {
-        self.environment.exists() && self.shared_with.is_empty()
+        self.environment.exists() && self.shared_with.is_empty() && self.found.is_none()
     }
 
     /// Refuses to take an environment in which others have come to live since it was looked at. To be asked when
@@ -418,13 +430,18 @@ impl Removal {
         if link.is_symlink() { remove_file(&link) } else { Ok(()) }
     }
 
-    /// Takes away what leads to an environment in which a tool of another data directory lives, and stays.
+    /// Takes away what leads to an environment that stays, since a tool of another data directory lives in it, or since it was
+    /// there before. What that one says of us goes as well.
     ///
     /// # Errors
     /// When it stays.
     pub fn leave_to_others(&self) -> Result<(), EnvironmentError> {
         let Some(name) = &self.env_name else { return Ok(()) };
-        if self.environment.sharer_elsewhere(&self.data_dir).is_none() {
+        if let (Place::Conda(home, _), Some(_), true) =
+            (&self.environment, &self.found, self.shared_with.is_empty())
+        {
+            Stamp::forget(home)?;
+        } else if self.environment.sharer_elsewhere(&self.data_dir).is_none() {
             return Ok(());
         }
         let link = own_home(&self.data_dir, name);

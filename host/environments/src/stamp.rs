@@ -114,6 +114,19 @@ impl Stamp {
         }
     }
 
+    /// Takes all away that says whose an environment is: it is nobody's of ours from here on.
+    pub(crate) fn forget(home: &Path) -> Result<(), EnvironmentError> {
+        [STAMP_FILE, UNFINISHED_FILE].iter().try_for_each(|name| {
+            let path = home.join(name);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    Err(EnvironmentError::File { action: "remove", path, source })
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
     /// Says whose an environment is that conda keeps for others too, before anything of ours is put into it: from here on it
     /// is not whole. `is_found`: it was there before, of which nothing tells but this.
     pub(crate) fn begin(

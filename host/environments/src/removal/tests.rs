@@ -17,6 +17,7 @@ fn of_its_env(data_dir: &Path) -> Removal {
         environment: Place::Own(own_home(data_dir, "its-env")),
         shared_with: Vec::new(),
         adapters: Vec::new(),
+        found: None,
         spares_namesake: false,
         data_dir: data_dir.to_owned(),
     }
