@@ -212,12 +212,14 @@ fn while_one_data_directory_installs_into_an_environment_another_one_is_told_to_
             |more: &[&str]| shared.at("theirs", &[&["install-all", "--json"], &OTHER[..], more].concat());
         // Another conda, which may make its environments in the same folder, and one whose prefix that is.
         let root = shared.home().ancestors().nth(2).expect("a root").display().to_string();
+        let local = format!("runtime: {{mode: local, conda_type: miniforge, prefix: {root}}}\n");
+        shared.both.write("local.yaml", &local);
         let meanwhile = [
             other(&[]),
             other(&["--force"]),
             other(&["--conda-type", "miniforge"]),
             other(&["--conda-type", "miniforge", "--force"]),
-            other(&["--conda-type", "miniforge", "--conda-prefix", &root]),
+            other(&["--cjm-config", "local.yaml"]),
         ];
         std::fs::write(&gate, "\n").expect("it goes on");
         (ours.join().expect("it ends"), meanwhile)
