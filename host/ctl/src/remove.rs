@@ -191,7 +191,7 @@ fn show(removal: &Removal, keep: bool, output: &Output) -> Result<(), Fault> {
         }
         Some(_) => match &removal.found {
             Some(command) => format!(
-                "{name} (will be kept: it was there before, and no installation had made it; `{command}` takes it away)"
+                "{name} (will be kept: it was there before, and nothing in it says that an installation made it; `{command}` takes it away)"
             ),
             None => format!("{name} (will be removed)"),
         },

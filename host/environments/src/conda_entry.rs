@@ -123,7 +123,7 @@ impl<'a> CondaEntry<'a> {
     pub(crate) fn found_in_words(&self, home: &Path) -> String {
         let removal = removal_command(self.options.kind, home);
         format!(
-            "its environment {} was there before, and no installation had made it: `cjm-ctl remove` keeps it, and `{removal}` takes \
+            "its environment {} was there before, and nothing in it says that an installation made it: `cjm-ctl remove` keeps it, and `{removal}` takes \
              it away",
             home.display()
         )
