@@ -204,7 +204,7 @@ mod tests {
         let asker = Asker { data_dir: folder.path(), command: INSTALL_ALL, env_name: "shared" };
         let prefix = |name: &str| Some(folder.path().join(name));
         let take = |prefix: Option<PathBuf>, kind| {
-            let options = CondaOptions { kind, prefix, program: None };
+            let options = CondaOptions { kind, prefix, program: None, not_yours: None };
             take_in(folder.path(), asker, &named(&options.names(), "shared"))
         };
         let _held = take(None, CondaType::Conda).expect("free");

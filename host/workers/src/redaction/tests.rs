@@ -370,7 +370,11 @@ fn places_go_whole_in_whatever_order_they_are_found_and_however_they_overlap() {
     let without = |places: &[Range<usize>]| without_places("abcdefghij", places.to_vec());
     assert_eq!(without(&[]), None);
     assert_eq!(without(&[5..8, 0..3]).as_deref(), Some("[secret]de[secret]ij"));
-    assert_eq!(without(&[0..4, 2..6]).as_deref(), Some("[secret]ghij"), "the end of the second one goes, too");
+    assert_eq!(
+        without(&[0..4, 2..6]).as_deref(),
+        Some("[secret]ghij"),
+        "the end of the second one goes, too"
+    );
     assert_eq!(without(&[0..6, 2..4]).as_deref(), Some("[secret]ghij"));
 }
 
