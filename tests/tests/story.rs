@@ -170,6 +170,10 @@ fn a_mistyped_word_is_told_with_those_like_it_and_an_installed_tool_is_not_calle
         let told = world.run(&[&["logs"][..], &arguments].concat()).expect(code);
         assert!(told.stderr.contains(words), "{}", told.describe());
     }
+    for command in ["remove", "regenerate-manifest"] {
+        let told = world.run(&[command, "gretter"]).expect(1);
+        assert!(told.stderr.contains("did you mean \"greeter\"?"), "{}", told.describe());
+    }
     let of_journal = world.run(&["logs", "--journal", "--capability", "silent"]).expect(1);
     assert!(of_journal.stderr.contains("was not called"), "{}", of_journal.describe());
 }

@@ -339,13 +339,15 @@ pub enum EnvironmentError {
     AdapterTarget(String),
     /// There is no such capability.
     #[error(
-        "Capability manifest not found: {capability}\nExpected at: {}{}",
+        "Capability manifest not found: {capability}{like}\nExpected at: {}{}",
         expected.display(),
         broken.as_ref().map(|why| format!("\nThere is a file, and it is broken: {why}")).unwrap_or_default()
     )]
     NotInstalled {
         /// Its name.
         capability: String,
+        /// What is like it, as the end of a sentence.
+        like: String,
         /// Where its manifest would be.
         expected: PathBuf,
         /// What is wrong with the file that is there.

@@ -21,7 +21,8 @@ use crate::set_aside;
 use crate::stamp::Stamp;
 use cjm_catalog::installation::used_environments;
 use cjm_catalog::installer::REMOVE;
-use cjm_catalog::{Catalog, CatalogEntry, MANIFEST_BYTES_MAX, NotYours, Settings, installation};
+use cjm_catalog::suggestions::{in_words, suggestions};
+use cjm_catalog::{Catalog, CatalogEntry, MANIFEST_BYTES_MAX, Settings, installation};
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::InstanceId;
 use cjm_wire::Manifest;
@@ -116,9 +117,9 @@ pub async fn find_environment(settings: &Settings, env_name: &str) -> Result<Pla
         }
         _ => {}
     }
-    NotYours::check_programs(settings)?;
     let conda = match Conda::find(&CondaOptions::of(settings)).await {
         Ok(conda) => conda,
+        Err(refused @ EnvironmentError::NotYours(_)) => return Err(refused),
         // Nothing that conda could have made can be found without it.
         Err(_) => return Ok(Place::Missing),
     };
@@ -290,7 +291,6 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
 
 /// Where that is which conda has begun. It can be found by conda alone: without it the note stays.
 async fn place_of_begun(settings: &Settings, unused: Unused) -> Result<Place, EnvironmentError> {
-    NotYours::check_programs(settings)?;
     let conda = Conda::find(&CondaOptions::of(settings)).await?;
     Ok(match conda.environment(&unused.name).await? {
         Some(home) => Place::Conda(home, conda),
@@ -511,7 +511,9 @@ pub(crate) fn not_installed(settings: &Settings, catalog: &Catalog, capability: 
     }
     let broken = broken.map(|problem| problem.error.to_string());
     let expected = settings.manifests_dir().join(format!("{capability}.json"));
-    EnvironmentError::NotInstalled { capability: capability.to_owned(), expected, broken }
+    let names = catalog.entries().map(|entry| entry.manifest.code.name.as_str());
+    let like = if broken.is_none() { in_words(&suggestions(capability, names)) } else { String::new() };
+    EnvironmentError::NotInstalled { capability: capability.to_owned(), like, expected, broken }
 }
 
 fn remove_file(path: &Path) -> Result<(), EnvironmentError> {
