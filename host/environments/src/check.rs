@@ -1,9 +1,9 @@
 //! What `install-all` would refuse of a list on any machine, found without making, fetching or running anything of it. What
 //! this machine alone lacks (a program, an interpreter, conda) is not looked for.
 
+use crate::asked_python::wanted_of_some;
 use crate::conda::CondaOptions;
 use crate::conda_entry::CondaEntry;
-use crate::constraint::{Constraint, Wanted};
 use crate::error::EnvironmentError;
 use crate::owners::owners;
 use crate::package::{Folder, Requirements};
@@ -115,14 +115,9 @@ fn package<'e>(
         return Err(EnvironmentError::SharedEnvironment { env_name, other });
     }
     CondaEntry::read(entry, base, base, &CondaOptions::default())?;
-    if let Some(wanted) = &entry.python_version {
-        let Some(constraint) = Constraint::parse(wanted) else {
-            return Err(EnvironmentError::BadConstraint(wanted.clone()));
-        };
-        // What conda makes has the interpreter that its file names.
-        if entry.env_file.is_none() && Wanted::new(constraint, entry.worker.is_default()).takes_none() {
-            return Err(EnvironmentError::OldInterpreter { version: None, wanted: Some(wanted.clone()) });
-        }
+    // What conda makes has the interpreter that its file names.
+    if entry.env_file.is_none() {
+        wanted_of_some(entry)?;
     }
     Requirements::of(entry, base).map(drop)
 }

@@ -1,6 +1,7 @@
 //! `install-all`: brings everything `capabilities.yaml` names onto this machine, side by side, and leaves alone what
 //! is there already. An entry that fails harms no other. One installation at a time works on a data directory.
 
+use crate::asked_python::wanted;
 use crate::constraint::Wanted;
 use crate::elsewhere::installed_in;
 use crate::ended::{MADE_ANEW, PUT_BACK, blank, failed, tell_what_was_installed};
@@ -115,7 +116,7 @@ impl FirstLook<'_> {
 
     fn wanted(&self) -> Option<Wanted> {
         match self {
-            Self::ToInstall(entry) => entry.wanted().ok(),
+            Self::ToInstall(entry) => wanted(entry.entry).ok(),
             Self::Settled(_) => None,
         }
     }

@@ -5,6 +5,7 @@
 
 mod adapters;
 mod after_a_kill;
+mod asked_python;
 mod check;
 mod command;
 mod conda;

@@ -3,15 +3,15 @@
 
 use crate::adapters;
 use crate::after_a_kill::put_back_of_conda;
+use crate::asked_python::{check_age, interpreter};
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, Looked, Made, home};
-use crate::constraint::{Constraint, PythonVersion, SDK_NEEDS, Wanted};
 use crate::elsewhere::{installed_in, is_found, own_stamp, renew_place};
 use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, hash_bytes, own_home};
 use crate::first_note::FirstNote;
 use crate::former::{Former, clear_place, names_touched, recover, rests_of};
-use crate::interpreters::{Interpreter, choose, probe};
+use crate::interpreters::{Interpreter, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
 use crate::manifests::{keep_from, keep_promises, keep_what_is_not_ours, link_in_words, read_existing};
@@ -360,7 +360,7 @@ impl<'a> PythonEntry<'a> {
     /// What conda has of it, before anything is changed: none of an entry that needs no conda.
     async fn look_at_conda(&self, force: bool) -> Result<Option<Looked>, EnvironmentError> {
         let Some(conda) = &self.conda else { return Ok(None) };
-        conda.look(force, |version| self.check_age(version)).await.map(Some)
+        conda.look(force, |version| check_age(self.entry, version)).await.map(Some)
     }
 
     /// Sees that the environment is there, whoever makes it: conda, where it was looked at.
@@ -374,7 +374,7 @@ impl<'a> PythonEntry<'a> {
     ) -> Result<Made, EnvironmentError> {
         if let Some(looked) = of_conda {
             let _turn = tools.conda_turn.lock().await;
-            let check = |version| self.check_age(version);
+            let check = |version| check_age(self.entry, version);
             let note = |of_conda| self.note().tell_conda(of_conda);
             let made = looked.ensure(&self.environment, before, check, note, reporter.line).await;
             // Also of one that conda does not know: nothing of it was changed.
@@ -386,8 +386,8 @@ impl<'a> PythonEntry<'a> {
         if force || self.environment.is_symlink() {
             clear_place(&self.environment)?;
         }
-        let interpreter = self.interpreter(&tools.interpreters)?;
-        self.check_age(interpreter.version)?;
+        let interpreter = interpreter(self.entry, &tools.interpreters)?;
+        check_age(self.entry, interpreter.version)?;
         self.ensure_environment(&tools.uv, interpreter, reporter).await?;
         Ok(Made::kept(interpreter.clone(), Vec::new()))
     }
@@ -424,43 +424,6 @@ impl<'a> PythonEntry<'a> {
         (reporter.step)(Step::Installing);
         lock::sync(uv, environment, &lock, requirements, offline, reporter.line).await?;
         Ok(lock)
-    }
-
-    fn interpreter<'i>(&self, interpreters: &'i [Interpreter]) -> Result<&'i Interpreter, EnvironmentError> {
-        let asked = self.wanted()?;
-        if asked.takes_none() {
-            return Err(self.too_old(None));
-        }
-        choose(interpreters, &asked).ok_or_else(|| {
-            let wanted = self.entry.python_version.clone().unwrap_or_default();
-            let found: Vec<String> = interpreters.iter().map(|found| found.version.to_string()).collect();
-            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-            EnvironmentError::NoInterpreter { wanted, found }
-        })
-    }
-
-    /// What it asks of its interpreter.
-    ///
-    /// # Errors
-    /// When that cannot be read.
-    pub(crate) fn wanted(&self) -> Result<Wanted, EnvironmentError> {
-        let text = self.entry.python_version.as_deref().unwrap_or_default();
-        let constraint =
-            Constraint::parse(text).ok_or_else(|| EnvironmentError::BadConstraint(text.to_owned()))?;
-        Ok(Wanted::new(constraint, self.entry.worker.is_default()))
-    }
-
-    /// Refuses an interpreter that the SDK does not run on before anything is made for it. The ancestor's own worker, which
-    /// brings a library of its own, is nothing that it is loaded into.
-    fn check_age(&self, version: PythonVersion) -> Result<(), EnvironmentError> {
-        if version >= SDK_NEEDS || !self.entry.worker.is_default() {
-            return Ok(());
-        }
-        Err(self.too_old(Some(version)))
-    }
-
-    fn too_old(&self, version: Option<PythonVersion>) -> EnvironmentError {
-        EnvironmentError::OldInterpreter { version, wanted: self.entry.python_version.clone() }
     }
 
     /// Keeps an environment that answers with the wanted interpreter; makes it anew otherwise.
