@@ -237,7 +237,7 @@ fn a_key_of_a_configuration_that_no_manifest_speaks_of_is_told_as_that() {
     let world = World::new();
     world.install_python("reads", "Reads", READS);
     let refused = world.run(&["call", "reads", "--action", "ask"]).expect(1);
-    says(&refused, "wrong configuration (level: missing)");
+    says(&refused, "wrong configuration (level: missing; there are: level)");
     says(&refused, "correct the configuration: give `level` in it, as in `--config '{\"level\": …}'`");
     assert!(!refused.stderr.contains("correct `level`"), "{}", refused.describe());
     let given = world.run(&["call", "reads", "--action", "ask", "--config", "{\"level\": 3}"]).expect(0);
