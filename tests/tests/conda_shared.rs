@@ -453,3 +453,81 @@ fn an_environment_that_was_there_before_its_tool_stays_when_that_is_removed() {
     assert_eq!((&removed["environment_removed"], home.exists()), (&Value::from(true), false), "{removed}");
     world.assert_nothing_left();
 }
+
+/// Whatever installations came, failed and were killed in between.
+#[test]
+fn what_its_user_made_outlives_every_installation_and_removal() {
+    let world = World::new();
+    let test = "what_its_user_made_outlives_every_installation_and_removal";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    let own = || {
+        let _ = std::fs::remove_dir_all(shared.home());
+        std::fs::write(shared.both.make_environment("my-env").join("precious"), "").expect("written");
+    };
+    let is_there = |name: &str| shared.beside(name).join("precious").is_file();
+    let remove = || shared.at("ours", &["remove", "my-tool", "-y"]);
+    let install = |more: &[&str]| shared.install("ours", more, 0)["warnings"].to_string();
+    let is_told = |warnings: &str| warnings.contains("was there before");
+    let begin_anew = || {
+        shared.begin_anew();
+        for name in shared.names_beside() {
+            let path = shared.beside(&name);
+            std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path)).expect("removed");
+        }
+    };
+    // One that is made anew after an installation, and one that is made after a failed one.
+    own();
+    assert!(is_told(&install(&[])));
+    own();
+    assert!(is_told(&install(&[])));
+    assert!(remove().code == Some(0) && is_there("my-env"));
+    begin_anew();
+    let env = std::fs::read_to_string(shared.file("env.yml")).expect("read");
+    shared.both.write("env.yml", "dependencies: [unsatisfiable]\n");
+    assert_eq!(shared.install("ours", &[], 1)["error"]["code"], "install.helper_failed");
+    shared.both.write("env.yml", &env);
+    own();
+    assert!(is_told(&install(&[])));
+    assert!(remove().code == Some(0) && is_there("my-env"));
+    begin_anew();
+    // One that waits since a `--force` was killed, with and without a tool that was in it.
+    for is_installed in [true, false] {
+        own();
+        if is_installed {
+            assert!(is_told(&install(&[])));
+        } else {
+            std::fs::create_dir_all(shared.file("ours/envs")).expect("made");
+            symlink(shared.home(), shared.file("ours/envs/my-env")).expect("linked");
+        }
+        shared.kill_a_force(true);
+        let _ = remove();
+        let _ = shared.at("ours", &["remove", "my-env", "-y"]);
+        // Where nothing tells of a tool it waits on, for the next installation.
+        let waits = !is_installed && is_there(".my-env.cjm-former");
+        let stays = is_there("my-env") || is_there(".my-env.cjm-found-1") || waits;
+        assert!(stays, "{is_installed}: {:?}", shared.names_beside());
+        begin_anew();
+    }
+    // One that is replaced is kept beside the new one, and that is told.
+    own();
+    let told = install(&["--force"]);
+    assert!(told.contains("cjm-found-1") && is_there(".my-env.cjm-found-1"), "{told}");
+    assert!(remove().code == Some(0) && is_there(".my-env.cjm-found-1"));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_data_directory_that_was_restored_goes_on_with_what_it_had_begun() {
+    let world = World::new();
+    let test = "a_data_directory_that_was_restored_goes_on_with_what_it_had_begun";
+    let Some(shared) = Shared::new(&world, test) else { return };
+    shared.both.write("my-tool/my_tool/__init__.py", "raise SystemExit(3)\n");
+    let _ = shared.install("ours", &[], 1);
+    let copied = Command::new("cp").arg("-a").args([shared.file("ours"), shared.file("copy")]).status();
+    assert!(copied.is_ok_and(|status| status.success()));
+    std::fs::remove_dir_all(shared.file("ours")).expect("removed");
+    std::fs::rename(shared.file("copy"), shared.file("ours")).expect("restored");
+    shared.both.write("my-tool/my_tool/__init__.py", MODULE);
+    assert_eq!(shared.install("ours", &[], 0)["result"], "installed");
+    world.assert_nothing_left();
+}

@@ -79,7 +79,8 @@ impl Holder {
     pub fn is(&self, data_dir: &Path) -> bool {
         if is_same_file(&self.data_dir, data_dir) {
             // One that was restored in its place, or whose disk was replaced, goes on as it was.
-            return self.may_be(data_dir) || self.has_what_was_made(data_dir);
+            let never_was_whole = || self.lock_hash.is_empty() && self.is_led_to_from(data_dir);
+            return self.may_be(data_dir) || self.has_what_was_made(data_dir) || never_was_whole();
         }
         match &self.data_dir_identity {
             Some(known) => {

@@ -94,8 +94,10 @@ fn named_by_settings(error: EnvironmentError, is_usual: bool, settings: &Setting
 /// these name.
 fn is_of_project(list: &Path, settings: &Settings) -> bool {
     let folder = settings.file.as_ref().and_then(|file| file.parent()?.canonicalize().ok());
-    let list = list.canonicalize().unwrap_or_else(|_| list.to_owned());
-    folder.is_none_or(|folder| list.starts_with(folder))
+    // A link in the project is the project's, wherever it leads.
+    let as_written = |list: &Path| Some(list.parent()?.canonicalize().ok()?.join(list.file_name()?));
+    let as_written = std::path::absolute(list).ok().and_then(|list| as_written(&list));
+    folder.is_none_or(|folder| as_written.is_none_or(|list| list.starts_with(folder)))
 }
 
 /// A full disk, and waiting for others, are told apart from entries that are at fault themselves.

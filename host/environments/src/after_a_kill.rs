@@ -8,8 +8,10 @@ use crate::elsewhere::waits_for_another;
 use crate::error::EnvironmentError;
 use crate::former::{clear_place, gone};
 use crate::place_lock::{Asker, PlaceLock};
-use crate::set_aside::{aside_of, forget, is_made_by_us, keep_aside, put_back_after_a_kill};
-use cjm_catalog::beginning::is_whole;
+use crate::set_aside::{
+    aside_of, forget, has_note_of_made, is_made_by_us, keep_aside, put_back_after_a_kill,
+};
+use cjm_catalog::beginning::{Beginning, is_whole};
 use cjm_catalog::installer::{INSTALL_ALL, REMOVE};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,12 @@ pub(crate) fn put_back_of_conda(link: &Path, names: Option<&Path>) -> Result<(),
         return Ok(());
     }
     put_back_after_a_kill(&home)
+}
+
+/// Whether an installation of ours had conda begin what lies at `home`, where nothing in it says so: by the note of which folder
+/// that was, or, where that was not seen any more, by the one that conda was asked.
+pub(crate) fn is_begun_by_us(link: &Path, home: &Path) -> bool {
+    is_made_by_us(home) || (Beginning::read(link).of_conda && !has_note_of_made(home))
 }
 
 /// Gives what waits, and is not put back, another name: its place is needed. It is told as found from then on.

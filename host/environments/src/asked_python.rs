@@ -16,12 +16,13 @@ pub(crate) fn wanted(entry: &Entry) -> Result<Wanted, EnvironmentError> {
     Ok(Wanted::new(constraint, entry.worker.is_default()))
 }
 
-/// The same, of one that an interpreter could meet.
+/// The same, of one that the SDK may run on.
 ///
 /// # Errors
-/// As [`wanted`], and when it takes none that the SDK runs on.
+/// As [`wanted`], and when it takes those alone that the SDK does not run on.
 pub(crate) fn wanted_of_some(entry: &Entry) -> Result<Wanted, EnvironmentError> {
-    wanted(entry).and_then(|wanted| if wanted.takes_none() { Err(too_old(entry, None)) } else { Ok(wanted) })
+    wanted(entry)
+        .and_then(|wanted| if wanted.takes_old_ones_alone() { Err(too_old(entry, None)) } else { Ok(wanted) })
 }
 
 /// The one that it gets.

@@ -204,9 +204,16 @@ impl Looked {
             note(true)?;
         }
         let making = conda.create(name, &self.env_file, on_line);
-        match &former {
-            Some(former) => former.while_made(making).await?,
-            None => making.await?,
+        let made = match &former {
+            Some(former) => former.while_made(making).await,
+            None => making.await,
+        };
+        if let Err(failed) = made {
+            // What somebody makes there later is not ours.
+            if former.is_none() && matches!(conda.environment(name).await, Ok(None)) {
+                note(false)?;
+            }
+            return Err(failed);
         }
         let found = conda.environment(name).await?;
         let home = found.ok_or_else(|| EnvironmentError::EnvironmentMissing { env_name: name.to_owned() })?;

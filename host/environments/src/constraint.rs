@@ -69,6 +69,14 @@ impl Constraint {
             .flat_map(|minor| (0..=PATCH_MAX).map(move |patch| PythonVersion(least.0, minor, patch)))
             .any(|version| version >= least && self.accepts(version))
     }
+
+    /// Whether it can be satisfied by a version before this one.
+    fn accepts_some_before(&self, end: PythonVersion) -> bool {
+        let minors = (0..=end.0).flat_map(|major| (0..=MINOR_MAX).map(move |minor| (major, minor)));
+        minors
+            .flat_map(|(major, minor)| (0..=PATCH_MAX).map(move |patch| PythonVersion(major, minor, patch)))
+            .any(|version| version < end && self.accepts(version))
+    }
 }
 
 /// What an entry asks of its interpreter.
@@ -86,9 +94,11 @@ impl Wanted {
         Self { constraint, least: if is_ours { SDK_NEEDS } else { PythonVersion(0, 0, 0) } }
     }
 
-    /// Whether what it says leaves no version that it could use.
-    pub(crate) fn takes_none(&self) -> bool {
-        self.least == SDK_NEEDS && !self.constraint.accepts_some_from(SDK_NEEDS)
+    /// Whether what it says takes versions that are too old, and no other.
+    pub(crate) fn takes_old_ones_alone(&self) -> bool {
+        self.least == SDK_NEEDS
+            && self.constraint.accepts_some_before(SDK_NEEDS)
+            && !self.constraint.accepts_some_from(SDK_NEEDS)
     }
 
     /// Whether `version` is one that it can use.

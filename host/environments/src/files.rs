@@ -11,6 +11,7 @@ use cjm_platform::mounts::{mounted_within, remove_tree};
 use cjm_wire::canonical::hex;
 use rustix::buffer::spare_capacity;
 use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use std::fs::{File, Metadata, Permissions};
 use std::io::{Read, Write as _};
@@ -168,17 +169,31 @@ fn read_by_the_same(file: &File, path: &Path, replaced: &Metadata) -> std::io::R
     let is_of_group =
         file.metadata()?.gid() == replaced.gid() || fchown(file, None, Some(replaced.gid())).is_ok();
     // The group's bits of a file with such a list are the most that anybody in it has, and no right of its group.
-    let is_listed = access_list(path).is_none_or(|list| is_of_group && set_access_list(file, &list).is_ok());
-    let mode = replaced.mode() & if is_of_group && is_listed { 0o7777 } else { 0o7707 };
+    let is_listed = is_of_group && take_over_list(file, path);
+    let mode = replaced.mode() & if is_listed { 0o7777 } else { 0o7707 };
     file.set_permissions(Permissions::from_mode(mode))
 }
 
+/// Whether the file has the list of what it replaces by now, or none as that. What is made in a folder may have got one by it.
+fn take_over_list(file: &File, replaced: &Path) -> bool {
+    match access_list(replaced) {
+        Ok(Some(list)) => set_access_list(file, &list).is_ok(),
+        Ok(None) => match rustix::fs::fremovexattr(file, ACCESS_LIST) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => true,
+            Err(_) => false,
+        },
+        Err(_) => false,
+    }
+}
+
 /// The list of users and groups that may read a file beside its owner and its group, as the system keeps it (acl(5)).
-fn access_list(path: &Path) -> Option<Vec<u8>> {
+fn access_list(path: &Path) -> rustix::io::Result<Option<Vec<u8>>> {
     let mut list = Vec::with_capacity(ACCESS_LIST_BYTES_MAX);
-    // A file system that knows none answers with an error, too.
-    rustix::fs::getxattr(path, ACCESS_LIST, spare_capacity(&mut list)).ok()?;
-    Some(list)
+    match rustix::fs::getxattr(path, ACCESS_LIST, spare_capacity(&mut list)) {
+        Ok(_) => Ok(Some(list)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn set_access_list(file: &File, list: &[u8]) -> rustix::io::Result<()> {
@@ -366,7 +381,14 @@ mod tests {
         std::fs::write(path("listed"), "old").expect("written");
         set_access_list(&File::open(path("listed")).expect("opens"), &one_user).expect("set");
         write_whole(&path("listed"), b"new").expect("replaced");
-        assert_eq!((access_list(&path("listed")), mode("listed")), (Some(one_user), 0o640));
+        assert_eq!((access_list(&path("listed")), mode("listed")), (Ok(Some(one_user.clone())), 0o640));
+        // A folder may give a list to all that is made in it: what had none has none.
+        let of_folder = File::open(folder.path()).expect("opens");
+        rustix::fs::fsetxattr(&of_folder, "system.posix_acl_default", &one_user, XattrFlags::empty())
+            .expect("set");
+        write_whole(&path("read-only"), b"newer").expect("replaced");
+        assert_eq!((access_list(&path("read-only")), mode("read-only")), (Ok(None), 0o440));
+        rustix::fs::fremovexattr(&of_folder, "system.posix_acl_default").expect("removed");
         // A link is replaced by a file that is as private as what it led to, which stays.
         std::os::unix::fs::symlink("private", path("link")).expect("linked");
         write_whole(&path("link"), b"other").expect("replaced");

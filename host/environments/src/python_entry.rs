@@ -2,7 +2,7 @@
 //! this order. Each step finds what an interrupted run left and goes on with it.
 
 use crate::adapters;
-use crate::after_a_kill::put_back_of_conda;
+use crate::after_a_kill::{is_begun_by_us, put_back_of_conda};
 use crate::asked_python::{check_age, interpreter};
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, Looked, Made, home};
@@ -15,16 +15,16 @@ use crate::interpreters::{Interpreter, probe};
 use crate::introspection;
 use crate::lock::{self, Lock};
 use crate::manifests::{keep_from, keep_promises, keep_what_is_not_ours, link_in_words, read_existing};
-use crate::owners::{check_own_environment, is_home, is_of_package};
+use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
-use crate::set_aside::{SetAside, found_in_its_place};
+use crate::set_aside::{SetAside, forget_made, found_in_its_place, note_made};
 use crate::stamp::{Stamp, version_in};
 use crate::steps::WORDS_STEP;
 use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
 use crate::uv::Uv;
-use cjm_catalog::beginning::{Beginning, is_whole};
+use cjm_catalog::beginning::is_whole;
 use cjm_catalog::elsewhere::Holder;
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
 use cjm_catalog::plain_path::as_written_before;
@@ -314,11 +314,12 @@ impl<'a> PythonEntry<'a> {
     /// Says in an environment of conda's whose it is, before its packages change.
     fn say_whose(&self, was_there: bool) -> Result<(), EnvironmentError> {
         let Some(conda) = &self.conda else { return Ok(()) };
-        let env_name = &self.entry.env_name;
-        // An installation that was killed had it made, or an earlier version.
-        let is_made = || Beginning::read(&self.environment).of_conda || is_home(env_name, &self.manifests);
-        let is_found = was_there && !is_whole(&self.environment) && !is_made();
-        Stamp::begin(&self.environment, &self.entry.name, conda.data_dir, is_found)
+        let home = home(&self.environment);
+        let is_found = was_there && !is_whole(&home) && !is_begun_by_us(&self.environment, &home);
+        if !was_there {
+            note_made(&home);
+        }
+        Stamp::begin(&home, &self.entry.name, conda.data_dir, is_found)
     }
 
     /// That its environment was there before anything of ours, for people.
@@ -338,8 +339,12 @@ impl<'a> PythonEntry<'a> {
         let (request, hash) = (self.request.clone(), lock.hash.clone());
         let mut stamp = Stamp::new(request, interpreter, hash, capability.to_owned(), adapters);
         stamp.belongs_to(self.conda.as_ref().map(|conda| conda.data_dir));
-        stamp.is_found = Holder::read(&home(&self.environment)).is_some_and(|begun| begun.is_found);
-        stamp.write(&self.environment)
+        let home = home(&self.environment);
+        stamp.is_found = Holder::read(&home).is_some_and(|begun| begun.is_found);
+        stamp.write(&self.environment)?;
+        // The stamp says it from now on.
+        let _ = forget_made(&home);
+        Ok(())
     }
 
     /// Says that it is made for the first time.

@@ -7,7 +7,7 @@
 //! made, conda removes, before the manifest goes; an environment that another capability lives in stays, also one of another
 //! data directory.
 
-use crate::after_a_kill::forget_what_waits;
+use crate::after_a_kill::{forget_what_waits, is_begun_by_us};
 use crate::conda::{Conda, CondaOptions, removal_command};
 use crate::elsewhere::{is_found, tool_of_another, waits_for_another};
 use crate::error::EnvironmentError;
@@ -19,6 +19,7 @@ use crate::manifests::{env_name_of, is_adapter_installed_in, kept_of};
 use crate::place_lock::{Asker, PlaceLock};
 use crate::set_aside;
 use crate::stamp::Stamp;
+use cjm_catalog::elsewhere::Holder;
 use cjm_catalog::installation::used_environments;
 use cjm_catalog::installer::REMOVE;
 use cjm_catalog::suggestions::{in_words, suggestions};
@@ -86,10 +87,13 @@ impl Place {
         }
     }
 
-    /// What takes it away, where it was there before the tool of this data directory came into it.
-    fn found_command(&self, data_dir: &Path) -> Option<String> {
+    /// What takes it away, where it is somebody's: it was there before the tool of this data directory came into it, or nothing of
+    /// ours is in it though an installation of `ours` would have left something.
+    fn found_command(&self, link: &Path, data_dir: &Path, ours: bool) -> Option<String> {
         let Self::Conda(home, conda) = self else { return None };
-        is_found(home, data_dir).then(|| removal_command(conda.kind(), home))
+        let has_nothing = || Stamp::read(home).is_none() && Holder::read(home).is_none();
+        let is_somebodys = is_found(home, data_dir) || ours && has_nothing() && !is_begun_by_us(link, home);
+        is_somebodys.then(|| removal_command(conda.kind(), home))
     }
 
     /// The tool of another data directory than this one that lives there, in words.
@@ -161,7 +165,9 @@ pub async fn plan_removal(
     };
     let mut shared_with = sharers(&catalog, &entry.path, env_name.as_deref());
     shared_with.extend(environment.sharer_elsewhere(&settings.data_dir));
-    let found = environment.found_command(&settings.data_dir);
+    let link = own_home(&settings.data_dir, env_name.as_deref().unwrap_or_default());
+    let is_of_us = entry.manifest.install.installer_version.starts_with(installation::INSTALLER);
+    let found = environment.found_command(&link, &settings.data_dir, is_of_us);
     if environment.exists() {
         check_all_read(&catalog, capability)?;
     }
@@ -272,7 +278,8 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
         Some(unused) => Place::Own(unused.path),
         None => Place::Missing,
     };
-    let found = environment.found_command(&settings.data_dir);
+    let link = own_home(&settings.data_dir, env_name.as_deref().unwrap_or_default());
+    let found = environment.found_command(&link, &settings.data_dir, true);
     Ok(Removal {
         capability: name.to_owned(),
         manifest: problem.map(|problem| problem.path.clone()),

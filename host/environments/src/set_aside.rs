@@ -9,6 +9,7 @@ use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, remove_dir, write_whole};
 use crate::former::{clear_place, free_place, gone, rests_of};
 use crate::stamp::Stamp;
+use cjm_catalog::elsewhere::Holder;
 use cjm_catalog::plain_path::is_same_file;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::describe::shell_word;
@@ -75,12 +76,17 @@ impl SetAside {
         }
     }
 
-    /// The new one is good: this one is not needed any more.
+    /// The new one is good: this one is not needed any more, and goes. One that is somebody's is kept under another name.
     ///
     /// # Errors
     /// When it cannot be taken out of the way; then it takes its place again.
     pub(crate) fn let_go(mut self) -> Result<(), EnvironmentError> {
         let (aside, rest) = (aside_of(&self.home), free_place(&self.home));
+        if !is_ours(&aside) {
+            self.link = None;
+            let _ = forget_made(&self.home);
+            return keep_aside(&self.home);
+        }
         std::fs::rename(&aside, &rest).map_err(|source| EnvironmentError::removing(aside, source))?;
         self.link = None;
         // One that stays is in nobody's way: nothing waits.
@@ -201,7 +207,7 @@ pub(crate) fn is_made_by_us(home: &Path) -> bool {
     known.is_some() && known == identity(home)
 }
 
-fn forget_made(home: &Path) -> Result<(), EnvironmentError> {
+pub(crate) fn forget_made(home: &Path) -> Result<(), EnvironmentError> {
     let note = made_of(home);
     gone(std::fs::remove_file(&note)).map_err(|source| EnvironmentError::removing(note, source))
 }
@@ -229,14 +235,38 @@ pub(crate) fn lead(link: &Path, home: &Path) -> Result<(), EnvironmentError> {
     std::os::unix::fs::symlink(home, link).map_err(failed)
 }
 
-/// Deletes what of an environment that is removed waits beside its place, or could not be deleted earlier.
+/// Deletes what of an environment that is removed waits beside its place, or could not be deleted earlier. What is somebody's
+/// takes its place again, or another name where something stands there.
 ///
 /// # Errors
 /// When it stays.
 pub(crate) fn forget(home: &Path) -> Result<(), EnvironmentError> {
     rests_of(home).iter().try_for_each(|rest| remove_dir(rest))?;
     forget_made(home)?;
-    remove_dir(&aside_of(home))
+    let aside = aside_of(home);
+    if !aside.is_dir() || is_ours(&aside) {
+        return remove_dir(&aside);
+    }
+    if home.symlink_metadata().is_ok() { keep_aside(home) } else { put_back(home) }
+}
+
+/// Whether what lies there is an installation's, by what lies in it: what has nothing of ours in it is somebody's.
+pub(crate) fn is_ours(folder: &Path) -> bool {
+    match Stamp::read(folder) {
+        Some(stamp) => !stamp.is_found,
+        None => Holder::read(folder).is_some_and(|holder| !holder.is_found),
+    }
+}
+
+/// Says that our conda has made what lies there, for as long as nothing in it can be believed to say so.
+pub(crate) fn note_made(home: &Path) {
+    // What is not written down is kept by a removal, as what is not ours.
+    let _ = write_whole(&made_of(home), identity(home).unwrap_or_default().as_bytes());
+}
+
+/// Whether something says which folder our conda has made there.
+pub(crate) fn has_note_of_made(home: &Path) -> bool {
+    made_of(home).is_file()
 }
 
 /// Where an environment waits.
@@ -381,10 +411,24 @@ mod tests {
     #[test]
     fn what_is_removed_leaves_nothing_that_waits() {
         let folder = tempfile::tempdir().expect("tempdir");
-        let (home, _, _) = environment(folder.path());
+        let (home, _, stamp) = environment(folder.path());
         std::fs::rename(&home, aside_of(&home)).expect("moved");
+        stamp.write(&aside_of(&home)).expect("written");
         std::fs::create_dir(free_place(&home)).expect("mkdir");
         forget(&home).expect("deleted");
         assert_eq!(names(&home), [""; 0]);
+        // What is somebody's, by what lies in it, takes its place again; or another name where something stands there.
+        let mut found = stamp;
+        found.is_found = true;
+        for (is_stamped, is_taken) in [(false, false), (true, false), (false, true)] {
+            std::fs::create_dir(aside_of(&home)).expect("made");
+            std::fs::write(aside_of(&home).join("precious"), "").expect("written");
+            is_stamped.then(|| found.write(&aside_of(&home)).expect("written"));
+            is_taken.then(|| std::fs::create_dir(&home).expect("made"));
+            forget(&home).expect("kept");
+            let kept = if is_taken { home.with_file_name(".its-env.cjm-found-1") } else { home.clone() };
+            assert!(kept.join("precious").is_file() && !aside_of(&home).exists());
+            std::fs::remove_dir_all(&home).expect("removed");
+        }
     }
 }

@@ -13,9 +13,6 @@ use crate::stored_settings::{NOTES, check_required, stored_settings};
 use cjm_catalog::by_hand::place_to_correct;
 use cjm_catalog::installation::{Installation, install_all_step, list_of};
 use cjm_catalog::{CatalogEntry, ProgramError, programs};
-use cjm_decide::composition::configuration_misfit;
-use cjm_wire::composition::in_short;
-use cjm_wire::json::Json;
 use cjm_wire::link::Launch;
 use cjm_wire::manifest::{DeclaredVariable, DriftTracking, MODELS_VARIABLE, Manifest};
 use cjm_wire::runtime::Runtime;
@@ -350,8 +347,8 @@ fn configuration(
 /// The configuration that a worker gets: the schema's defaults, overlaid by what the caller gives.
 ///
 /// # Errors
-/// When it is no object, has a value that the tool is known to refuse, or a key that the schema does not know and
-/// `ignore_unknown` does not leave out.
+/// When it is no object, or has a key that the schema does not know and `ignore_unknown` does not leave out. Whether a value
+/// is right the tool says: its code may take more than its manifest knows, or know more than that by now.
 pub fn effective_config(
     manifest: &Manifest,
     given: Option<&Value>,
@@ -387,13 +384,6 @@ pub fn effective_config(
         } else {
             let message = format!("there is no key \"{unknown}\" (there are: {})", known.join(", "));
             return Err(bad(message, Some(unknown)));
-        }
-    }
-    // Before anything is started for it.
-    for (key, value) in &given {
-        if let Some(why) = configuration_misfit(manifest, key, value) {
-            let value = in_short(&Json::of(value.clone()));
-            return Err(bad(format!("`{key}` is {value}, and {why}"), Some(key)));
         }
     }
     let mut config = Map::new();

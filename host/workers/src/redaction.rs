@@ -184,11 +184,12 @@ impl Redaction {
         self.typed(serde_json::from_slice(&json)?)
     }
 
-    /// A number that holds a secret becomes text; where it can be a number alone, as a share that is done, it is 0: nothing that
-    /// a tool says is lost for it.
+    /// A number that holds a secret becomes text; where it can be a number alone it is left out, or 0, as a share that is done:
+    /// nothing else that a tool says is lost for it.
     fn typed<T: DeserializeOwned>(&self, said: Value) -> serde_json::Result<T> {
         let as_text = |struck: Cow<'_, str>| struck.into_owned().into();
         serde_json::from_value(self.value(said.clone(), &as_text))
+            .or_else(|_| serde_json::from_value(self.value(said.clone(), &|_| Value::Null)))
             .or_else(|_| serde_json::from_value(self.value(said, &|_| 0.into())))
     }
 

@@ -6,11 +6,14 @@
 use cjm_catalog::Catalog;
 use cjm_catalog::suggestions::{in_words, suggestions};
 use cjm_decide::adapters::choose;
-use cjm_decide::composition::{DeclaredAction, DeclaredTools, GraphError, Meant, literal_faults, meant};
+use cjm_decide::composition::{
+    DeclaredAction, DeclaredTools, GraphError, Meant, configuration_misfit, literal_faults, meant,
+};
 use cjm_engine::{StartError, effective_config, keys_missing};
 use cjm_wire::Manifest;
-use cjm_wire::composition::{Composition, Node};
+use cjm_wire::composition::{Composition, Node, in_short};
 use cjm_wire::describe::Described;
+use cjm_wire::json::Json;
 use cjm_wire::runtime::Runtime;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -81,7 +84,11 @@ pub(super) fn configuration_faults(
         let Some(config) = wanted.config.as_ref().and_then(Value::as_object) else { continue };
         for (key, value) in config {
             let one = Value::Object(Map::from_iter([(key.clone(), value.clone())]));
-            let Err(error) = effective_config(manifest, Some(&one), false) else { continue };
+            let unfit =
+                || configuration_misfit(manifest, key, value).map(|why| unfit(manifest, key, value, &why));
+            let Some(error) = effective_config(manifest, Some(&one), false).err().or_else(unfit) else {
+                continue;
+            };
             let place = format!("capabilities.{name}.config.{key}");
             let message = format!("{place}: {error}{}", like_key(manifest, key));
             faults.push((place, error, message));
@@ -110,6 +117,18 @@ fn keys_not_given(composition: &Composition, manifest: &Manifest) -> Option<Stri
         format!("capabilities.{name}.config: \"{name}\" requires {keys}, which nothing gives{unless}")
     };
     (!keys.is_empty()).then(requires)
+}
+
+/// A value of another kind than the tool takes.
+fn unfit(manifest: &Manifest, key: &str, value: &Value, why: &str) -> StartError {
+    StartError::BadConfiguration {
+        capability: manifest.code.name.clone(),
+        message: format!("`{key}` is {}, and {why}", in_short(&Json::of(value.clone()))),
+        has_schema: true,
+        keys_missing: Box::default(),
+        fields: Box::new([key.to_owned()]),
+        stderr_tail: Vec::new(),
+    }
 }
 
 /// Keys that are like one that there is not, as an error appends them.

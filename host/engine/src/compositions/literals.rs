@@ -1,4 +1,4 @@
-//! Arguments and configurations that a document writes out and that a tool is known to refuse by its manifest, before
+//! Arguments and keys of configurations that a document writes out and that a tool is known to refuse by its manifest, before
 //! anything is started. Of what a manifest does not tell, only the tool's own code knows whether it is taken.
 
 use crate::error::HostError;
