@@ -31,7 +31,7 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
     let is_of_project = args.capabilities.as_ref().is_none_or(|list| is_of_project(list, &settings));
     let conda = if is_of_project { CondaOptions { not_yours: None, ..conda } } else { conda };
     let file = read_each_capability(list)
-        .map_err(|error| named_by_settings(error, args.capabilities.is_none(), &settings))?;
+        .map_err(|error| named_by_settings(&error, args.capabilities.is_none(), &settings))?;
     let options = InstallOptions {
         data_dir: settings.data_dir.clone(),
         capabilities_file: list.clone(),
@@ -72,12 +72,12 @@ pub(crate) async fn run(global: &Global, args: &InstallAllArgs, output: &Output)
 }
 
 /// Of a list that is not there: who named it, where nobody did on the command line.
-fn named_by_settings(error: EnvironmentError, is_usual: bool, settings: &Settings) -> Fault {
+fn named_by_settings(error: &EnvironmentError, is_usual: bool, settings: &Settings) -> Fault {
     let is_default = || {
         std::env::current_dir()
             .is_ok_and(|here| settings.capabilities_config == here.join("capabilities.yaml"))
     };
-    match (&settings.file, ErrorReport::of(&error)) {
+    match (&settings.file, ErrorReport::of(error)) {
         (Some(file), mut report) if is_usual && !is_default() && !settings.capabilities_config.exists() => {
             report.next_step = format!(
                 "`capabilities_config` in {} names it: correct that, put the list there, or name another one with \
