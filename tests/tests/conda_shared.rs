@@ -490,6 +490,13 @@ fn what_its_user_made_outlives_every_installation_and_removal() {
     assert!(is_told(&install(&[])));
     assert!(remove().code == Some(0) && is_there("my-env"));
     begin_anew();
+    shared.both.write("my-tool/my_tool/__init__.py", "raise SystemExit(3)\n");
+    let _ = shared.install("ours", &[], 1);
+    shared.both.write("my-tool/my_tool/__init__.py", MODULE);
+    own();
+    assert!(is_told(&install(&[])));
+    assert!(remove().code == Some(0) && is_there("my-env"));
+    begin_anew();
     // One that waits since a `--force` was killed, with and without a tool that was in it.
     for is_installed in [true, false] {
         own();
