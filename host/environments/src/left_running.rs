@@ -13,9 +13,6 @@ use tokio::process::Command;
 const MARK: &str = "CJM_LOOKED_INTO";
 /// Longest that it may take to end all of them. What is in the middle of input or output ends by itself later.
 const END_MAX: Duration = Duration::from_secs(5);
-/// How long one that was killed is waited for before the next look.
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
-
 /// Ends, when it is dropped, what descends from a helper and lives on.
 #[derive(Debug)]
 pub(crate) struct LeftRunning(String);
@@ -55,10 +52,16 @@ impl Drop for LeftRunning {
             if doomed.is_empty() || started.elapsed() > END_MAX {
                 return;
             }
-            for (pid, fd) in doomed {
-                // One that has ended in this instant needs no signal, and one whose parent lives is reaped by that.
+            for (_, fd) in &doomed {
+                // One that has ended in this instant needs no signal.
                 let _ = fd.send_signal(Signal::KILL);
-                let _ = fd.wait_exit(LOOK_PAUSE);
+            }
+            // While it ends it has no variables any more by which it would be found again.
+            for (_, fd) in &doomed {
+                let _ = fd.wait_exit(END_MAX.saturating_sub(started.elapsed()));
+            }
+            for (pid, _) in doomed {
+                // One whose parent lives is reaped by that.
                 let _ = reap(pid);
             }
         }
