@@ -97,6 +97,14 @@ class Pool:
 
     def _work(self):
         while True:
+            try:
+                self._work_on()
+            except BaseException as error:
+                # Between two steps of it: the thread is counted, and stays.
+                print_exception("cjm: raised in an idle thread of the pool %s:" % self._name, error)
+
+    def _work_on(self):
+        while True:
             function, args = self._next()
             with self._lock:
                 self._queued -= 1
