@@ -251,18 +251,24 @@ fn the_rest_of_an_update_that_came_along_allows_nothing_and_reaches_nowhere() {
     assert!(!project.join("ran").exists());
 }
 
+/// A clone whose settings name a conda of its own, which makes the file `ran` there.
+fn cloned_with_conda(world: &World) -> PathBuf {
+    let project = cloned(world, &[]);
+    let conda = project.join("bin/micromamba");
+    std::fs::create_dir_all(project.join("bin")).expect("mkdir");
+    cjm_tests::world::write_script(&conda, &format!("#!/bin/sh\ntouch {}/ran\n", project.display()));
+    let config = "runtime: {conda_type: micromamba, binaries: {linux-x64: bin/micromamba, linux-arm64: bin/micromamba}}\n";
+    std::fs::write(project.join("cjm.yaml"), config).expect("write");
+    project
+}
+
 #[test]
 fn a_program_that_only_a_found_file_names_is_not_run_for_a_look() {
     let world = World::new();
     let python = json!({"python_path": "/nowhere/python", "conda_env": "lab"});
     let lab = manifest("lab", &json!({"module": "m", "class": "C"}), &python);
     home(&world, &[("lab.json", lab)]);
-    let project = cloned(&world, &[]);
-    let conda = project.join("bin/micromamba");
-    std::fs::create_dir_all(project.join("bin")).expect("mkdir");
-    cjm_tests::world::write_script(&conda, &format!("#!/bin/sh\ntouch {}/ran\n", project.display()));
-    let config = "runtime: {conda_type: micromamba, binaries: {linux-x64: bin/micromamba, linux-arm64: bin/micromamba}}\n";
-    std::fs::write(project.join("cjm.yaml"), config).expect("write");
+    let project = cloned_with_conda(&world);
     let _ = there(&world, &project, &["list", "--json"]).expect(0);
     assert!(!project.join("ran").exists());
     let allowed = there(&world, &project, &["allow"]).expect(0);
@@ -280,12 +286,7 @@ fn a_list_that_lies_elsewhere_is_no_word_for_the_programs_of_a_found_file() {
     cjm_tests::world::write_script(&world.file("bin/uv"), "#!/bin/sh\necho uv 0.9.0\n");
     world.set("PATH", format!("{}:/usr/bin:/bin", world.file("bin").display()));
     home(&world, &[]);
-    let project = cloned(&world, &[]);
-    let conda = project.join("bin/micromamba");
-    std::fs::create_dir_all(project.join("bin")).expect("mkdir");
-    cjm_tests::world::write_script(&conda, &format!("#!/bin/sh\ntouch {}/ran\n", project.display()));
-    let config = "runtime: {conda_type: micromamba, binaries: {linux-x64: bin/micromamba, linux-arm64: bin/micromamba}}\n";
-    std::fs::write(project.join("cjm.yaml"), config).expect("write");
+    let project = cloned_with_conda(&world);
     world.write("plain.json", shell("plain", "echo", &json!({})).to_string());
     world.write("env.yml", "dependencies: [python]\n");
     std::fs::create_dir(world.file("lab")).expect("made");

@@ -63,8 +63,7 @@ impl SetAside {
             loop {
                 let now = identity(&self.home);
                 if now != known {
-                    // What is not written down is kept after a kill, as what is not ours.
-                    let _ = write_whole(&made_of(&self.home), now.as_deref().unwrap_or_default().as_bytes());
+                    write_made(&self.home, now.as_deref());
                     known = now;
                 }
                 tokio::time::sleep(LOOK_PAUSE).await;
@@ -260,8 +259,12 @@ pub(crate) fn is_ours(folder: &Path) -> bool {
 
 /// Says that our conda has made what lies there, for as long as nothing in it can be believed to say so.
 pub(crate) fn note_made(home: &Path) {
-    // What is not written down is kept by a removal, as what is not ours.
-    let _ = write_whole(&made_of(home), identity(home).unwrap_or_default().as_bytes());
+    write_made(home, identity(home).as_deref());
+}
+
+/// What is not written down is kept after a kill, and by a removal, as what is not ours.
+fn write_made(home: &Path, made: Option<&str>) {
+    let _ = write_whole(&made_of(home), made.unwrap_or_default().as_bytes());
 }
 
 /// Whether something says which folder our conda has made there.
