@@ -524,6 +524,31 @@ fn what_its_user_made_outlives_every_installation_and_removal() {
 }
 
 #[test]
+fn what_an_older_version_installed_is_still_ours_after_its_update() {
+    let world = World::new();
+    let Some(shared) = Shared::new(&world, "what_an_older_version_installed_is_still_ours_after_its_update")
+    else {
+        return;
+    };
+    assert_eq!(shared.install("ours", &[], 0)["result"], "installed");
+    let path = shared.home().join("cjm-stamp.json");
+    let mut stamp: Value = serde_json::from_slice(&std::fs::read(&path).expect("read")).expect("a stamp");
+    let keys = stamp.as_object_mut().expect("keys");
+    keys.retain(|key, _| !key.starts_with("data_dir"));
+    std::fs::write(&path, stamp.to_string()).expect("written");
+    shared.both.write("my-tool/my_tool/__init__.py", &MODULE.replace("1.0.0", "1.0.1"));
+    let updated = shared.install("ours", &[], 0);
+    assert!(updated["result"] == "installed" && updated["warnings"] == serde_json::json!([]), "{updated}");
+    let removed = document(&shared.at("ours", &["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!(
+        (&removed["environment_removed"], shared.home().exists()),
+        (&Value::from(true), false),
+        "{removed}"
+    );
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_data_directory_that_was_restored_goes_on_with_what_it_had_begun() {
     let world = World::new();
     let test = "a_data_directory_that_was_restored_goes_on_with_what_it_had_begun";

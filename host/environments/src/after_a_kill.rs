@@ -11,6 +11,7 @@ use crate::place_lock::{Asker, PlaceLock};
 use crate::set_aside::{
     aside_of, forget, has_note_of_made, is_made_by_us, keep_aside, put_back_after_a_kill,
 };
+use crate::stamp::Origin;
 use cjm_catalog::beginning::{Beginning, is_whole};
 use cjm_catalog::installer::{INSTALL_ALL, REMOVE};
 use std::path::{Path, PathBuf};
@@ -33,10 +34,14 @@ pub(crate) fn put_back_of_conda(link: &Path, names: Option<&Path>) -> Result<(),
     put_back_after_a_kill(&home)
 }
 
-/// Whether an installation of ours had conda begin what lies at `home`, where nothing in it says so: by the note of which folder
-/// that was, or, where that was not seen any more, by the one that conda was asked.
-pub(crate) fn is_begun_by_us(link: &Path, home: &Path) -> bool {
-    is_made_by_us(home) || (Beginning::read(link).of_conda && !has_note_of_made(home))
+/// Where the environment at `home` came from. Where nothing in it says so, an installation that was killed may: by the note of
+/// which folder conda made, or, where that was not seen any more, by the one that conda was asked.
+pub(crate) fn origin_of(link: &Path, home: &Path) -> Origin {
+    let is_begun = || is_made_by_us(home) || (Beginning::read(link).of_conda && !has_note_of_made(home));
+    match Origin::said_in(home) {
+        Origin::Unsaid if is_begun() => Origin::Installation,
+        said => said,
+    }
 }
 
 /// Gives what waits, and is not put back, another name: its place is needed. It is told as found from then on.

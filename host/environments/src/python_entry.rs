@@ -2,7 +2,7 @@
 //! this order. Each step finds what an interrupted run left and goes on with it.
 
 use crate::adapters;
-use crate::after_a_kill::{is_begun_by_us, put_back_of_conda};
+use crate::after_a_kill::{origin_of, put_back_of_conda};
 use crate::asked_python::{check_age, interpreter};
 use crate::conda::{CondaOptions, Estimate};
 use crate::conda_entry::{CondaEntry, Looked, Made, home};
@@ -19,13 +19,11 @@ use crate::owners::{check_own_environment, is_of_package};
 use crate::package::Requirements;
 use crate::report::{INSTALLER_VERSION, Outcome, Step};
 use crate::set_aside::{SetAside, forget_made, found_in_its_place, note_made};
-use crate::stamp::{Stamp, version_in};
+use crate::stamp::{Origin, Stamp, version_in};
 use crate::steps::WORDS_STEP;
 use crate::tool_entry::remove_old;
 use crate::user_values::settle_code;
 use crate::uv::Uv;
-use cjm_catalog::beginning::is_whole;
-use cjm_catalog::elsewhere::Holder;
 use cjm_catalog::installation::{LIST_KEY, list_of, replaced_in_words};
 use cjm_catalog::plain_path::as_written_before;
 use cjm_wire::capabilities_file::Entry;
@@ -302,6 +300,10 @@ impl<'a> PythonEntry<'a> {
         before: Option<&Stamp>,
         check_unused: impl Fn(&str) -> Result<(), EnvironmentError>,
     ) -> Result<(), EnvironmentError> {
+        if let (Some(conda), Some(stamp)) = (&self.conda, before) {
+            // The stamp of an older version does not say whose it is, which must still be known when the stamp is gone.
+            renew_place(stamp, &self.environment, conda.data_dir);
+        }
         Stamp::remove(&self.environment)?;
         let Some(stamp) = before else { return Ok(()) };
         // A call that began before the stamp was gone is seen now; one that begins later sees that it is gone.
@@ -315,7 +317,7 @@ impl<'a> PythonEntry<'a> {
     fn say_whose(&self, was_there: bool) -> Result<(), EnvironmentError> {
         let Some(conda) = &self.conda else { return Ok(()) };
         let home = home(&self.environment);
-        let is_found = was_there && !is_whole(&home) && !is_begun_by_us(&self.environment, &home);
+        let is_found = was_there && origin_of(&self.environment, &home) == Origin::Unsaid;
         if !was_there {
             note_made(&home);
         }
@@ -340,7 +342,7 @@ impl<'a> PythonEntry<'a> {
         let mut stamp = Stamp::new(request, interpreter, hash, capability.to_owned(), adapters);
         stamp.belongs_to(self.conda.as_ref().map(|conda| conda.data_dir));
         let home = home(&self.environment);
-        stamp.is_found = Holder::read(&home).is_some_and(|begun| begun.is_found);
+        stamp.is_found = Origin::said_in(&home) == Origin::Found;
         stamp.write(&self.environment)?;
         // The stamp says it from now on.
         let _ = forget_made(&home);

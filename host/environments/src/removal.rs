@@ -7,9 +7,9 @@
 //! made, conda removes, before the manifest goes; an environment that another capability lives in stays, also one of another
 //! data directory.
 
-use crate::after_a_kill::{forget_what_waits, is_begun_by_us};
+use crate::after_a_kill::{forget_what_waits, origin_of};
 use crate::conda::{Conda, CondaOptions, removal_command};
-use crate::elsewhere::{is_found, tool_of_another, waits_for_another};
+use crate::elsewhere::{tool_of_another, waits_for_another};
 use crate::error::EnvironmentError;
 use crate::files::{Claim, check_nobody_installs, check_nothing_mounted, lock, own_home, remove_dir};
 use crate::former::{forget, free_place, gone, removed_name, rests_of};
@@ -18,8 +18,7 @@ use crate::list::read_capabilities;
 use crate::manifests::{env_name_of, is_adapter_installed_in, kept_of};
 use crate::place_lock::{Asker, PlaceLock};
 use crate::set_aside;
-use crate::stamp::Stamp;
-use cjm_catalog::elsewhere::Holder;
+use crate::stamp::{Origin, Stamp};
 use cjm_catalog::installation::used_environments;
 use cjm_catalog::installer::REMOVE;
 use cjm_catalog::suggestions::{in_words, suggestions};
@@ -87,12 +86,15 @@ impl Place {
         }
     }
 
-    /// What takes it away, where it is somebody's: it was there before the tool of this data directory came into it, or nothing of
+    /// What takes it away, where it is somebody's: it was there before a tool of ours came into it, or nothing of
     /// ours is in it though an installation of `ours` would have left something.
-    fn found_command(&self, link: &Path, data_dir: &Path, ours: bool) -> Option<String> {
+    fn found_command(&self, link: &Path, ours: bool) -> Option<String> {
         let Self::Conda(home, conda) = self else { return None };
-        let has_nothing = || Stamp::read(home).is_none() && Holder::read(home).is_none();
-        let is_somebodys = is_found(home, data_dir) || ours && has_nothing() && !is_begun_by_us(link, home);
+        let is_somebodys = match origin_of(link, home) {
+            Origin::Found => true,
+            Origin::Unsaid => ours,
+            Origin::Installation => false,
+        };
         is_somebodys.then(|| removal_command(conda.kind(), home))
     }
 
@@ -167,7 +169,7 @@ pub async fn plan_removal(
     shared_with.extend(environment.sharer_elsewhere(&settings.data_dir));
     let link = own_home(&settings.data_dir, env_name.as_deref().unwrap_or_default());
     let is_of_us = entry.manifest.install.installer_version.starts_with(installation::INSTALLER);
-    let found = environment.found_command(&link, &settings.data_dir, is_of_us);
+    let found = environment.found_command(&link, is_of_us);
     if environment.exists() {
         check_all_read(&catalog, capability)?;
     }
@@ -279,7 +281,7 @@ async fn remains(settings: &Settings, catalog: &Catalog, name: &str) -> Result<R
         None => Place::Missing,
     };
     let link = own_home(&settings.data_dir, env_name.as_deref().unwrap_or_default());
-    let found = environment.found_command(&link, &settings.data_dir, true);
+    let found = environment.found_command(&link, true);
     Ok(Removal {
         capability: name.to_owned(),
         manifest: problem.map(|problem| problem.path.clone()),

@@ -8,8 +8,7 @@
 use crate::error::EnvironmentError;
 use crate::files::{check_nothing_mounted, remove_dir, write_whole};
 use crate::former::{clear_place, free_place, gone, rests_of};
-use crate::stamp::Stamp;
-use cjm_catalog::elsewhere::Holder;
+use crate::stamp::{Origin, Stamp};
 use cjm_catalog::plain_path::is_same_file;
 use cjm_platform::files::read_regular_to_string;
 use cjm_wire::describe::shell_word;
@@ -81,7 +80,7 @@ impl SetAside {
     /// When it cannot be taken out of the way; then it takes its place again.
     pub(crate) fn let_go(mut self) -> Result<(), EnvironmentError> {
         let (aside, rest) = (aside_of(&self.home), free_place(&self.home));
-        if !is_ours(&aside) {
+        if Origin::said_in(&aside) != Origin::Installation {
             self.link = None;
             let _ = forget_made(&self.home);
             return keep_aside(&self.home);
@@ -243,18 +242,10 @@ pub(crate) fn forget(home: &Path) -> Result<(), EnvironmentError> {
     rests_of(home).iter().try_for_each(|rest| remove_dir(rest))?;
     forget_made(home)?;
     let aside = aside_of(home);
-    if !aside.is_dir() || is_ours(&aside) {
+    if !aside.is_dir() || Origin::said_in(&aside) == Origin::Installation {
         return remove_dir(&aside);
     }
     if home.symlink_metadata().is_ok() { keep_aside(home) } else { put_back(home) }
-}
-
-/// Whether what lies there is an installation's, by what lies in it: what has nothing of ours in it is somebody's.
-pub(crate) fn is_ours(folder: &Path) -> bool {
-    match Stamp::read(folder) {
-        Some(stamp) => !stamp.is_found,
-        None => Holder::read(folder).is_some_and(|holder| !holder.is_found),
-    }
 }
 
 /// Says that our conda has made what lies there, for as long as nothing in it can be believed to say so.

@@ -56,6 +56,30 @@ struct Begun<'a> {
     is_found: bool,
 }
 
+/// Where an environment came from, by what lies in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// An installation of ours made it.
+    Installation,
+    /// It was there before anything of ours, and is somebody's.
+    Found,
+    /// Nothing of ours is in it.
+    Unsaid,
+}
+
+impl Origin {
+    /// What an environment says whose files lie in `folder`.
+    pub(crate) fn said_in(folder: &Path) -> Self {
+        let of_stamp = || Stamp::read(folder).map(|stamp| stamp.is_found);
+        let of_unfinished = || Holder::read(folder).map(|holder| holder.is_found);
+        match of_stamp().or_else(of_unfinished) {
+            Some(true) => Self::Found,
+            Some(false) => Self::Installation,
+            None => Self::Unsaid,
+        }
+    }
+}
+
 impl Stamp {
     pub(crate) fn new(
         request: String,
