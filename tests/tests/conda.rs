@@ -77,6 +77,28 @@ fn conda_makes_and_removes_environments_of_the_system() {
     );
 }
 
+/// What the ancestor made there has nothing of ours in it.
+#[test]
+fn an_environment_of_a_tool_that_no_installation_of_ours_wrote_down_goes_with_it() {
+    let world = World::new();
+    let test = "an_environment_of_a_tool_that_no_installation_of_ours_wrote_down_goes_with_it";
+    let Some(both) = project(&world, test) else { return };
+    both.write("cjm.yaml", "data_dir: ./.cjm\n");
+    let ours = |arguments: &[&str]| both.run_with(Who::Ours, arguments, "", &[]);
+    let installed = document(&ours(&["install-all", "--json"]), 0);
+    let path = installed["entries"][0]["manifest"].as_str().expect("a manifest");
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(path).expect("written")).expect("JSON");
+    manifest["install"]["installer_version"] = json!("");
+    std::fs::write(path, manifest.to_string()).expect("written");
+    assert_eq!(ours(&["allow", path]).code, Some(0));
+    let home = both.environment("my-env");
+    std::fs::remove_file(home.join("cjm-stamp.json")).expect("removed");
+    let removed = document(&ours(&["remove", "my-tool", "-y", "--json"]), 0);
+    assert_eq!((&removed["environment_removed"], home.exists()), (&json!(true), false), "{removed}");
+    drop(both);
+    world.assert_nothing_left();
+}
+
 /// What mamba is asked to make an environment at this place.
 fn mamba_making(both: &Both, home: &str) -> Vec<String> {
     let (file, home) = (both.file("env.yml"), both.file(home));

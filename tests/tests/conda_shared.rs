@@ -293,7 +293,7 @@ fn what_a_killed_force_left_goes_with_its_tool_and_what_list_says_takes_a_rest_a
     let installed = shared.install("ours", &[], 0);
     std::fs::remove_file(installed["manifest"].as_str().expect("a manifest")).expect("removed");
     let listed = shared.at("ours", &["list", "--envs"]);
-    assert!(listed.stderr.contains("remove my-env` takes it away"), "{listed:#?}");
+    assert!(listed.stderr.contains("remove my-env` takes it away\n"), "{listed:#?}");
     let removed = document(&shared.at("ours", &["remove", "my-env", "-y", "--json"]), 0);
     assert_eq!(removed["environment_removed"], true, "{removed}");
     assert!(shared.names_beside().is_empty());
@@ -432,6 +432,8 @@ fn an_environment_that_was_there_before_its_tool_stays_when_that_is_removed() {
     assert!(removed.code == Some(0) && removed.stdout.contains(&command), "{removed:#?}");
     assert!(removed.stdout.contains("'my-env' stays"), "{removed:#?}");
     assert_eq!(shared.install("ours", &[], 1)["result"], "failed");
+    let listed = shared.at("ours", &["list", "--envs"]);
+    assert!(listed.stderr.contains("was there before, and stays"), "{listed:#?}");
     for module in [MODULE.to_owned(), MODULE.replace("1.0.0", "1.0.1")] {
         shared.both.write("my-tool/my_tool/__init__.py", &module);
         let installed = shared.install("ours", &[], 0);

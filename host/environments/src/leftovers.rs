@@ -1,9 +1,11 @@
 //! What installations and removals that failed or were interrupted left behind: environments that no manifest names.
 
+use crate::after_a_kill::origin_of;
+use crate::conda_entry::home;
 use crate::elsewhere::is_own_behind;
 use crate::files::own_home;
 use crate::former::removed_name;
-use crate::stamp::Stamp;
+use crate::stamp::{Origin, Stamp};
 use cjm_catalog::Catalog;
 use cjm_catalog::beginning::Beginning;
 use cjm_catalog::installation::used_environments;
@@ -31,6 +33,14 @@ impl Unused {
     #[must_use]
     pub fn can_be_removed(&self) -> bool {
         self.is_of_conda() || !self.path.is_symlink() || is_own_behind(&self.path)
+    }
+
+    /// Whether `remove` leaves the environment itself, since it was there before anything of ours.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        let home = home(&self.path);
+        let is_condas = home.is_dir() && (self.path.is_symlink() || home.join("conda-meta").is_dir());
+        self.can_be_removed() && is_condas && origin_of(&self.path, &home) != Origin::Installation
     }
 
     pub(crate) fn is_of_conda(&self) -> bool {
