@@ -67,6 +67,7 @@ fn conda_makes_and_removes_environments_of_the_system() {
             vec![
                 "conda --version".into(),
                 "conda env list --json".into(),
+                "conda info --json".into(),
                 format!("conda env create -f {file} -n my-env --dry-run --json"),
                 format!("conda env create -f {file} -n my-env"),
                 "conda env list --json".into(),

@@ -207,6 +207,15 @@ impl Conda {
         folders.iter().find_map(|folder| in_folder(folder)).map(|path| (*path).clone())
     }
 
+    /// Where it makes the environment of this name; None where it does not say.
+    pub(crate) async fn place_of(&self, name: &str) -> Option<PathBuf> {
+        let folder = match &self.prefix {
+            Some(prefix) => Some(prefix.join("envs")),
+            None => self.envs_dirs().await.into_iter().next(),
+        };
+        Some(folder?.join(name))
+    }
+
     /// Where it makes those that are given a name alone; empty where it does not say.
     async fn envs_dirs(&self) -> Vec<PathBuf> {
         let asked = self.ask(&["info", "--json"], "asking where the conda environments are").await;

@@ -13,7 +13,7 @@ use crate::elsewhere::check_not_of_another;
 use crate::error::EnvironmentError;
 use crate::interpreters::{Interpreter, probe};
 use crate::place_lock::{Asker, PlaceLock};
-use crate::set_aside::{SetAside, lead};
+use crate::set_aside::{SetAside, clear_half_made, is_half_made, lead, while_made};
 use crate::stamp::Stamp;
 use cjm_catalog::installer::INSTALL_ALL;
 use cjm_platform::files::read_regular;
@@ -156,7 +156,7 @@ impl<'a> CondaEntry<'a> {
         let taken_over =
             place.as_deref().map_or(Ok(None), |home| check_not_of_another(home, self.data_dir, force))?;
         place.filter(|_| force).map_or(Ok(()), |home| make_room(&home))?;
-        let there = match found {
+        let there = match found.filter(|home| !is_half_made(home)) {
             None => There::Nothing,
             Some(home) if force => There::ToReplace(home),
             Some(home) => {
@@ -195,6 +195,9 @@ impl Looked {
             There::Nothing => None,
         };
         let (conda, name) = (&self.conda, self.name.as_str());
+        // Of one that is replaced the place is known, and free.
+        let place = if former.is_none() { conda.place_of(name).await } else { None };
+        place.as_deref().map_or(Ok(()), clear_half_made)?;
         let estimate = conda.estimate(name, &self.env_file).await;
         if let Some(Estimate { bytes, packages }) = estimate {
             on_line(&format!("{packages} packages to fetch, {} MB", bytes.div_ceil(MB_BYTES)));
@@ -204,13 +207,15 @@ impl Looked {
             note(true)?;
         }
         let making = conda.create(name, &self.env_file, on_line);
-        let made = match &former {
-            Some(former) => former.while_made(making).await,
-            None => making.await,
+        let made = match (&former, &place) {
+            (Some(former), _) => former.while_made(making).await,
+            (None, Some(place)) => while_made(place, making).await,
+            (None, None) => making.await,
         };
         if let Err(failed) = made {
             // What somebody makes there later is not ours.
             if former.is_none() && matches!(conda.environment(name).await, Ok(None)) {
+                place.as_deref().map_or(Ok(()), clear_half_made)?;
                 note(false)?;
             }
             return Err(failed);

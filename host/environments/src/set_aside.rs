@@ -57,21 +57,7 @@ impl SetAside {
 
     /// Has conda make the new one. The folder that comes to the place meanwhile is written down: after a kill it is known as ours.
     pub(crate) async fn while_made<T>(&self, making: impl Future<Output = T>) -> T {
-        let watching = async {
-            let mut known = None;
-            loop {
-                let now = identity(&self.home);
-                if now != known {
-                    write_made(&self.home, now.as_deref());
-                    known = now;
-                }
-                tokio::time::sleep(LOOK_PAUSE).await;
-            }
-        };
-        tokio::select! {
-            made = making => made,
-            () = watching => unreachable!("it looks as long as it is asked"),
-        }
+        while_made(&self.home, making).await
     }
 
     /// The new one is good: this one is not needed any more, and goes. One that is somebody's is kept under another name.
@@ -105,6 +91,43 @@ impl Drop for SetAside {
             let _ = std::fs::remove_file(link);
         }
     }
+}
+
+/// As [`SetAside::while_made`], of one for which nothing was set aside. A folder that is there already is somebody's.
+pub(crate) async fn while_made<T>(home: &Path, making: impl Future<Output = T>) -> T {
+    // Before anything of conda's runs.
+    let mut known = identity(home);
+    let watching = async move {
+        loop {
+            tokio::time::sleep(LOOK_PAUSE).await;
+            let now = identity(home);
+            if now != known {
+                write_made(home, now.as_deref());
+                known = now;
+            }
+        }
+    };
+    tokio::select! {
+        made = making => made,
+        () = watching => unreachable!("it looks as long as it is asked"),
+    }
+}
+
+/// Whether our conda began what lies there and was not seen to end it: nobody knows what of it is missing.
+pub(crate) fn is_half_made(home: &Path) -> bool {
+    is_made_by_us(home) && Origin::said_in(home) == Origin::Unsaid
+}
+
+/// Takes away what is half made: conda would refuse to make another one there.
+///
+/// # Errors
+/// When it stays.
+pub(crate) fn clear_half_made(home: &Path) -> Result<(), EnvironmentError> {
+    if is_half_made(home) {
+        clear_place(home)?;
+        forget_made(home)?;
+    }
+    Ok(())
 }
 
 /// Puts back what waits beside the place of a conda environment, if something does.
