@@ -100,6 +100,52 @@ fn an_environment_of_a_tool_that_no_installation_of_ours_wrote_down_goes_with_it
     world.assert_nothing_left();
 }
 
+#[test]
+fn what_conda_was_half_making_is_in_nobodys_way_and_what_somebody_has_there_stays() {
+    let world = World::new();
+    let test = "what_conda_was_half_making_is_in_nobodys_way_and_what_somebody_has_there_stays";
+    let Some(both) = project(&world, test) else { return };
+    let home = both.environment("my-env");
+    let (folder, conda) = (both.file("half"), both.file("../bin/conda"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let programs = conda.parent().expect("a folder").display().to_string();
+    let path = format!("{}:{programs}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
+    let data = both.data().display().to_string();
+    let with = |path: &str, arguments: &[&str]| {
+        both.run_with(Who::Ours, arguments, "", &[("CJM_DATA_DIR", data.as_str()), ("PATH", path)])
+    };
+    let install = |code: i32| {
+        document(&both.run(Who::Ours, &["install-all", "--json"], ""), code)["entries"][0]["result"].clone()
+    };
+    for ending in ["exit 7", "kill -9 $PPID; exit 7"] {
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *--dry-run*) ;; 'env create'*)\nmkdir -p '{0}/conda-meta'\n\
+             until [ -s '{1}' ]; do sleep 0.01; done\n{ending} ;;\nesac\nexec '{2}' \"$@\"\n",
+            home.display(),
+            home.with_file_name(".my-env.cjm-made").display(),
+            conda.display()
+        );
+        write_script(&folder.join("conda"), &script);
+        let said = with(&path, &["install-all"]);
+        let is_killed = said.code.is_none();
+        assert_eq!((home.exists(), is_killed), (is_killed, ending.starts_with("kill")), "{said:#?}");
+        assert_eq!(install(0), "installed", "after `{ending}`");
+        let removed = document(&both.run(Who::Ours, &["remove", "my-tool", "-y", "--json"], ""), 0);
+        assert_eq!((&removed["environment_removed"], home.exists()), (&json!(true), false), "{removed}");
+    }
+    // Conda refuses it, or takes it for an environment.
+    std::fs::create_dir_all(&home).expect("made");
+    std::fs::write(home.join("precious"), "").expect("written");
+    let root = home.ancestors().nth(2).expect("a root");
+    for known in ["", &format!("{}\n", home.display())] {
+        std::fs::write(root.join("environments.txt"), known).expect("written");
+        assert_eq!(install(1), "failed");
+        assert!(home.join("precious").exists());
+    }
+    drop(both);
+    world.assert_nothing_left();
+}
+
 /// What mamba is asked to make an environment at this place.
 fn mamba_making(both: &Both, home: &str) -> Vec<String> {
     let (file, home) = (both.file("env.yml"), both.file(home));

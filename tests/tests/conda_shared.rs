@@ -551,54 +551,6 @@ fn what_an_older_version_installed_is_still_ours_after_its_update() {
 }
 
 #[test]
-fn what_conda_was_half_making_is_in_nobodys_way_and_what_somebody_has_there_stays() {
-    let world = World::new();
-    let test = "what_conda_was_half_making_is_in_nobodys_way_and_what_somebody_has_there_stays";
-    let Some(shared) = Shared::new(&world, test) else { return };
-    let (home, note) = (shared.home(), shared.beside(".my-env.cjm-made"));
-    let (folder, conda) = (shared.file("half"), shared.file("../bin/conda"));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    let path = format!(
-        "{}:{}:{}",
-        folder.display(),
-        conda.parent().expect("a folder").display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    for ending in ["exit 7", "kill -9 $PPID; exit 7"] {
-        let script = format!(
-            "#!/bin/sh\ncase \"$*\" in *--dry-run*) ;; 'env create'*)\nmkdir -p '{0}/conda-meta'\nuntil [ -s '{1}' ]; do sleep \
-             0.01; done\n{ending} ;;\nesac\nexec '{2}' \"$@\"\n",
-            home.display(),
-            note.display(),
-            conda.display()
-        );
-        write_script(&folder.join("conda"), &script);
-        let place = shared.file("ours").display().to_string();
-        let arguments = ["install-all", "--json", "--data-dir", &place];
-        let said = shared.both.run_with(Who::Ours, &arguments, "", &[("PATH", &path)]);
-        let is_killed = said.code.is_none();
-        assert_eq!((home.exists(), is_killed), (is_killed, ending.starts_with("kill")), "{said:#?}");
-        assert_eq!(shared.install("ours", &[], 0)["result"], "installed", "after `{ending}`");
-        let removed = document(&shared.at("ours", &["remove", "my-tool", "-y", "--json"]), 0);
-        assert_eq!(
-            (&removed["environment_removed"], home.exists()),
-            (&Value::from(true), false),
-            "{removed}"
-        );
-    }
-    // Conda refuses it, or takes it for an environment.
-    std::fs::create_dir_all(&home).expect("made");
-    std::fs::write(home.join("precious"), "").expect("written");
-    let root = home.ancestors().nth(2).expect("a root");
-    for known in ["", &format!("{}\n", home.display())] {
-        std::fs::write(root.join("environments.txt"), known).expect("written");
-        assert_eq!(shared.install("ours", &[], 1)["result"], "failed");
-        assert!(home.join("precious").exists());
-    }
-    world.assert_nothing_left();
-}
-
-#[test]
 fn a_data_directory_that_was_restored_goes_on_with_what_it_had_begun() {
     let world = World::new();
     let test = "a_data_directory_that_was_restored_goes_on_with_what_it_had_begun";
